@@ -1,0 +1,68 @@
+//! Every bound, in one place, each with its reason. A queue without a bound is
+//! a memory leak that has not happened yet.
+
+const assert = @import("std").debug.assert;
+
+/// Payload bytes (with the gaps that are read along) that rows share in one
+/// group. A held view keeps its group alive, so this bounds what a small view
+/// can pin; it is also the size up to which neighbouring reads are merged, and
+/// 256 KiB stays in the second-level cache between the read and its use.
+pub const group_bytes_target = 256 * 1024;
+/// Rows in one group: tiny rows cross to Python this many at a time.
+pub const group_rows_max = 1024;
+/// Entries of one file that lie at most this far apart share a read.
+pub const read_gap_max = 8 * 1024;
+/// One submission to the kernel; longer ranges are several, so that they run
+/// in parallel and can be stopped in between.
+pub const read_bytes_max = 4 * 1024 * 1024;
+/// Reads the kernel may hold at once.
+pub const in_flight_max = 128;
+/// Threads of the backend that has no io_uring.
+pub const read_threads = 8;
+/// Times in a row that the kernel may say "try again" (EAGAIN, EINTR) before a
+/// read fails: far beyond chance, and still over within milliseconds.
+pub const read_retries_max = 1000;
+
+/// Files that one script may hold open at the same time.
+pub const open_files_max = 1 << 20;
+/// Bytes in a key. Keys name entries, and this is far beyond any name.
+pub const key_bytes_max = 64 * 1024;
+/// Distinct keys that are kept for reuse; a script that makes up more of them
+/// pays for each anew.
+pub const interned_keys_max = 4096;
+/// Entries in one row.
+pub const row_entries_max = 1 << 24;
+
+/// A member's name, or the pax records before it: far beyond PATH_MAX, and
+/// little enough to hold. Malformed tars claim gigabytes.
+pub const tar_name_bytes_max = 1024 * 1024;
+/// Members in one sample, and so in one record of an index.
+pub const record_members_max = row_entries_max;
+/// One record of an index, which is read whole: room for the largest sample.
+pub const record_bytes_max = 512 * 1024 * 1024;
+/// A JSON member that metadata rules read; captions and boxes are kilobytes.
+pub const metadata_payload_bytes_max = 64 * 1024 * 1024;
+/// What one read of an index, or of a tar with small members, brings in.
+pub const index_window_bytes = 256 * 1024;
+/// Reads of a tar whose payloads are large, so that they are not read along.
+pub const header_window_bytes = 4 * 1024;
+/// Warnings that indexing one shard keeps; the rest are only counted.
+pub const index_warnings_max = 16;
+/// Shards that the indexer works on at once.
+pub const index_threads_max = 8;
+
+/// The largest whole number that a Lua number holds exactly.
+pub const lua_integer_max = 1 << 53;
+/// Memory of one script. A script that needs more is told so by Lua, before the
+/// machine runs out and the kernel picks a victim.
+pub const script_memory_max = 2 * 1024 * 1024 * 1024;
+/// Depth to which values may nest, in a configuration or in metadata.
+pub const value_depth_max = 64;
+
+/// How long a dropped iterator waits for a script that does not return.
+pub const stop_wait_ns = 250 * 1_000_000;
+
+comptime {
+    assert(in_flight_max >= read_threads);
+    assert(group_bytes_target <= read_bytes_max);
+}

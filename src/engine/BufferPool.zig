@@ -1,0 +1,138 @@
+//! Payload memory: page-aligned buffers that are recycled, because touching
+//! fresh pages costs several times as much as copying into warm ones.
+//!
+//! Taken on the engine's thread and given back on any. Sizes are rounded up to
+//! powers of two; pages that nothing touches cost no memory.
+const BufferPool = @This();
+
+const std = @import("std");
+const Mutex = @import("../base/sync.zig").Mutex;
+const assert = std.debug.assert;
+
+mutex: Mutex = .{},
+/// Free buffers by class, as lists threaded through their first bytes.
+free: [class_count]?*Free = @splat(null),
+free_bytes: usize = 0,
+/// More than this is not kept but given back to the system.
+free_bytes_max: usize,
+/// Bytes in buffers that somebody uses.
+used_bytes: std.atomic.Value(usize) = .init(0),
+
+pub const alignment = std.heap.page_size_min;
+pub const Buffer = []align(alignment) u8;
+
+const size_min = 64 * 1024;
+const class_min = std.math.log2_int(usize, size_min);
+const class_count = 48 - class_min;
+
+const Free = struct { next: ?*Free };
+
+/// Nothing may be in use.
+pub fn deinit(pool: *BufferPool) void {
+    assert(pool.used_bytes.load(.monotonic) == 0);
+    pool.trim(0);
+}
+
+/// A buffer of at least `size` bytes, its content undefined.
+pub fn acquire(pool: *BufferPool, size: usize) error{OutOfMemory}!Buffer {
+    const class = try classOf(size);
+    const capacity = @as(usize, size_min) << class;
+    const buffer = pool.takeFree(class) orelse try map(capacity);
+    _ = pool.used_bytes.fetchAdd(capacity, .monotonic);
+    return buffer;
+}
+
+/// Give back what `acquire` gave. Any thread.
+pub fn release(pool: *BufferPool, buffer: Buffer) void {
+    _ = pool.used_bytes.fetchSub(buffer.len, .monotonic);
+    {
+        pool.mutex.lock();
+        defer pool.mutex.unlock();
+        if (pool.free_bytes + buffer.len <= pool.free_bytes_max) {
+            const class = std.math.log2_int(usize, buffer.len) - class_min;
+            const node: *Free = @ptrCast(buffer.ptr);
+            node.next = pool.free[class];
+            pool.free[class] = node;
+            pool.free_bytes += buffer.len;
+            return;
+        }
+    }
+    std.posix.munmap(buffer);
+}
+
+/// Keep at most `bytes_max` of free memory from here on.
+pub fn trim(pool: *BufferPool, bytes_max: usize) void {
+    pool.mutex.lock();
+    defer pool.mutex.unlock();
+    pool.free_bytes_max = bytes_max;
+    for (&pool.free, 0..) |*list, class| {
+        while (pool.free_bytes > bytes_max) {
+            const node = list.* orelse break;
+            list.* = node.next;
+            pool.unmap(node, class);
+        }
+    }
+}
+
+fn takeFree(pool: *BufferPool, class: usize) ?Buffer {
+    pool.mutex.lock();
+    defer pool.mutex.unlock();
+    const node = pool.free[class] orelse return null;
+    pool.free[class] = node.next;
+    const capacity = @as(usize, size_min) << @intCast(class);
+    pool.free_bytes -= capacity;
+    return bufferOf(node, capacity);
+}
+
+fn unmap(pool: *BufferPool, node: *Free, class: usize) void {
+    const capacity = @as(usize, size_min) << @intCast(class);
+    pool.free_bytes -= capacity;
+    std.posix.munmap(bufferOf(node, capacity));
+}
+
+fn bufferOf(node: *Free, capacity: usize) Buffer {
+    const start: [*]align(alignment) u8 = @ptrCast(@alignCast(node));
+    return start[0..capacity];
+}
+
+fn classOf(size: usize) error{OutOfMemory}!u6 {
+    const rounded = std.math.ceilPowerOfTwo(usize, @max(size, size_min)) catch return error.OutOfMemory;
+    const class = std.math.log2_int(usize, rounded) - class_min;
+    if (class >= class_count) return error.OutOfMemory;
+    return @intCast(class);
+}
+
+fn map(capacity: usize) error{OutOfMemory}!Buffer {
+    const protection: std.posix.PROT = .{ .READ = true, .WRITE = true };
+    return std.posix.mmap(null, capacity, protection, .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true }, -1, 0) catch
+        error.OutOfMemory;
+}
+
+test "a buffer that comes back is used again" {
+    var pool: BufferPool = .{ .free_bytes_max = 1 << 20 };
+    defer pool.deinit();
+    const first = try pool.acquire(100);
+    try std.testing.expectEqual(size_min, first.len);
+    pool.release(first);
+    const second = try pool.acquire(size_min);
+    try std.testing.expectEqual(first.ptr, second.ptr);
+    pool.release(second);
+}
+
+test "more than the bound is given back to the system" {
+    var pool: BufferPool = .{ .free_bytes_max = 3 * size_min };
+    defer pool.deinit();
+    var buffers: [8]Buffer = undefined;
+    for (&buffers) |*buffer| buffer.* = try pool.acquire(1);
+    for (buffers) |buffer| pool.release(buffer);
+    try std.testing.expectEqual(3 * size_min, pool.free_bytes);
+    pool.trim(size_min);
+    try std.testing.expectEqual(size_min, pool.free_bytes);
+}
+
+test "an absurd size is out of memory, not a crash" {
+    var pool: BufferPool = .{ .free_bytes_max = 0 };
+    defer pool.deinit();
+    try std.testing.expectError(error.OutOfMemory, pool.acquire(1 << 60));
+    try std.testing.expectError(error.OutOfMemory, pool.acquire(std.math.maxInt(usize)));
+}

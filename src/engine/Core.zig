@@ -1,0 +1,78 @@
+//! What rows need for as long as they live: buffers, keys and spare groups.
+//! The engine and every group in use hold a reference, so rows outlive the
+//! engine.
+const Core = @This();
+
+const std = @import("std");
+const BufferPool = @import("BufferPool.zig");
+const Group = @import("Group.zig");
+const Keys = @import("Keys.zig");
+
+gpa: std.mem.Allocator,
+refs: std.atomic.Value(usize) = .init(1),
+buffers: BufferPool,
+keys: Keys,
+/// Groups that rows have let go of, to be used again. Any thread pushes; the
+/// engine's thread takes the whole list at once, so that a node which goes and
+/// comes back cannot be mistaken for one that stayed.
+spare: std.atomic.Value(?*Group) = .init(null),
+/// Taken from `spare` already; the engine's thread only.
+spare_taken: ?*Group = null,
+
+/// `free_bytes_max` is how much unused payload memory is kept for reuse.
+pub fn create(gpa: std.mem.Allocator, free_bytes_max: usize) error{OutOfMemory}!*Core {
+    const core = try gpa.create(Core);
+    core.* = .{ .gpa = gpa, .buffers = .{ .free_bytes_max = free_bytes_max }, .keys = .init(gpa) };
+    return core;
+}
+
+/// The engine is gone. Payload memory that rows give back from here on goes to
+/// the system; the rest is freed with the last row.
+pub fn retire(core: *Core) void {
+    core.buffers.trim(0);
+    core.release();
+}
+
+/// An empty group with one reference, for the engine to fill.
+pub fn acquireGroup(core: *Core) error{OutOfMemory}!*Group {
+    if (core.spare_taken == null) core.spare_taken = core.spare.swap(null, .acquire);
+    const group = core.spare_taken orelse fresh: {
+        const group = try core.gpa.create(Group);
+        group.* = .{ .core = core };
+        break :fresh group;
+    };
+    core.spare_taken = group.next;
+    group.next = null;
+    group.refs.store(1, .monotonic);
+    _ = core.refs.fetchAdd(1, .monotonic);
+    return group;
+}
+
+/// Take back a group that nobody refers to. Any thread.
+pub fn recycleGroup(core: *Core, group: *Group) void {
+    group.clear();
+    var head = core.spare.load(.monotonic);
+    while (true) {
+        group.next = head;
+        head = core.spare.cmpxchgWeak(head, group, .release, .monotonic) orelse break;
+    }
+    core.release();
+}
+
+fn release(core: *Core) void {
+    if (core.refs.fetchSub(1, .acq_rel) != 1) return;
+    destroyAll(core.spare.raw, core.gpa);
+    destroyAll(core.spare_taken, core.gpa);
+    core.keys.deinit();
+    core.buffers.deinit();
+    core.gpa.destroy(core);
+}
+
+fn destroyAll(first: ?*Group, gpa: std.mem.Allocator) void {
+    var next = first;
+    while (next) |group| {
+        next = group.next;
+        group.deinit();
+        gpa.destroy(group);
+    }
+}

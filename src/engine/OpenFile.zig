@@ -1,0 +1,62 @@
+//! A file that a script opened. It stays open until the script has closed it
+//! and no read needs it; its path stays for as long as a row may name it.
+const OpenFile = @This();
+
+const std = @import("std");
+const Diagnostics = @import("../base/Diagnostics.zig");
+const os = @import("../base/os.zig");
+const File = @import("../io/File.zig");
+const assert = std.debug.assert;
+
+gpa: std.mem.Allocator,
+path: [:0]const u8,
+fd: os.fd_t,
+/// Bytes as of the last look; 0 where the kernel does not say (procfs).
+size: u64,
+/// Who needs the descriptor: the file table and unfinished groups. Engine's thread.
+users: u32 = 1,
+/// Who needs this memory: the above and finished groups. Any thread.
+refs: std.atomic.Value(u32) = .init(1),
+
+pub fn open(gpa: std.mem.Allocator, path: []const u8, diag: *Diagnostics) error{ ReadFailed, OutOfMemory }!*OpenFile {
+    const owned = try gpa.dupeZ(u8, path);
+    errdefer gpa.free(owned);
+    const open_file = try gpa.create(OpenFile);
+    errdefer gpa.destroy(open_file);
+    const file = try File.open(owned, diag);
+    open_file.* = .{ .gpa = gpa, .path = owned, .fd = file.fd, .size = file.size };
+    return open_file;
+}
+
+/// One more unfinished group reads from it.
+pub fn use(file: *OpenFile) void {
+    assert(file.users > 0);
+    file.users += 1;
+    _ = file.refs.fetchAdd(1, .monotonic);
+}
+
+/// The descriptor is no longer needed by one of its users, who may keep its
+/// reference to the path.
+pub fn endUse(file: *OpenFile) void {
+    file.users -= 1;
+    if (file.users == 0) os.close(file.fd);
+}
+
+/// Drop a reference to the memory. Any thread.
+pub fn release(file: *OpenFile) void {
+    if (file.refs.fetchSub(1, .acq_rel) != 1) return;
+    file.gpa.free(file.path);
+    file.gpa.destroy(file);
+}
+
+/// Whether all of the range is there, looking again if the file has grown.
+pub fn contains(file: *OpenFile, offset: u64, size: u64) bool {
+    const end = offset +| size;
+    if (file.size == 0 or end > file.size) {
+        switch (os.fstat(file.fd)) {
+            .ok => |stat| file.size = stat.size,
+            .err => {}, // The read itself will say what is wrong.
+        }
+    }
+    return file.size == 0 or end <= file.size;
+}
