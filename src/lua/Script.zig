@@ -78,7 +78,7 @@ pub fn generate(script: *Script, diag: *Diagnostics) Error!void {
     }
 }
 
-/// Arguments of `prelude.load`, as `Setup` pushes them.
+/// Arguments of `script.load`, as `Setup` pushes them.
 const load_arguments = 6;
 
 const Setup = struct {
@@ -94,8 +94,8 @@ const Setup = struct {
         preload.install(lua, &script.api);
 
         c.lua_getfield(lua, c.globals_index, "require");
-        c.pushString(lua, "ultar.prelude");
-        c.lua_call(lua, 1, 1); // [prelude]
+        c.pushString(lua, "ultar.script");
+        c.lua_call(lua, 1, 1); // [script]
 
         script.loading = newThread(lua, "ultar.loading");
         c.lua_getfield(lua, -1, "load");

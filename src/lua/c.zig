@@ -51,6 +51,7 @@ pub extern fn lua_pushcclosure(lua: *State, f: CFunction, upvalues: c_int) void;
 pub extern fn lua_createtable(lua: *State, array_count: c_int, field_count: c_int) void;
 pub extern fn lua_getfield(lua: *State, index: c_int, name: [*:0]const u8) void;
 pub extern fn lua_setfield(lua: *State, index: c_int, name: [*:0]const u8) void;
+pub extern fn lua_rawequal(lua: *State, a: c_int, b: c_int) c_int;
 pub extern fn lua_concat(lua: *State, n: c_int) void;
 pub extern fn lua_rawset(lua: *State, index: c_int) void;
 pub extern fn lua_rawseti(lua: *State, index: c_int, n: c_int) void;

@@ -161,7 +161,7 @@ fn indexRecord(host: *Host, index: *Index, number: f64, out: *Record) callconv(.
 }
 
 fn indexKey(index: *Index, key: u32, size: *usize) callconv(.c) ?[*]const u8 {
-    if (key >= index.keyCount()) return null;
+    if (key >= index.columns.keys.items.len) return null;
     const text = index.keyText(key);
     size.* = text.len;
     return text.ptr;
