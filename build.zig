@@ -5,7 +5,7 @@ const modules = @import("build/modules.zig");
 
 pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
-    const optimize = b.standardOptimizeOption(.{ .preferred_optimize_mode = .ReleaseSafe });
+    const optimize = b.option(std.builtin.OptimizeMode, "optimize", "ReleaseSafe unless told") orelse .ReleaseSafe;
     const version = @import("build.zig.zon").version;
 
     const native = modules.extension(b, target, optimize, version);

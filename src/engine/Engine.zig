@@ -29,6 +29,9 @@ core: *Core,
 queue: RowQueue,
 stats: Stats = .{},
 files: FileTable = .{},
+/// Descriptors: of the files in the table, and of those that the script has
+/// closed and that reads still need.
+open_count: usize = 0,
 backend: Backend = undefined,
 backend_ready: std.atomic.Value(bool) = .init(false),
 /// For waits while there is no backend, in `init_ctx`.
@@ -112,7 +115,7 @@ pub fn wake(engine: *Engine) void {
 }
 
 pub fn openFile(engine: *Engine, path: []const u8, diag: *Diagnostics) !f64 {
-    const file = try OpenFile.open(engine.gpa, path, diag);
+    const file = try OpenFile.open(engine.gpa, path, &engine.open_count, diag);
     return engine.files.add(engine.gpa, file) catch |err| {
         file.endUse();
         file.release();
@@ -120,12 +123,25 @@ pub fn openFile(engine: *Engine, path: []const u8, diag: *Diagnostics) !f64 {
     };
 }
 
-pub fn closeFile(engine: *Engine, handle: f64) error{BadHandle}!void {
+/// Rows that are finished are read all the same. Waits when the script closes
+/// files so much faster than they are read that descriptors would run out.
+pub fn closeFile(engine: *Engine, handle: f64) (Error || error{BadHandle})!void {
     const file = engine.files.remove(handle) orelse return error.BadHandle;
     file.endUse();
     file.release();
     // Another file may come to lie at this address.
     engine.last_file = null;
+    if (engine.closedCount() <= limits.closed_files_max) return;
+    if (engine.building != null and engine.rowEntryCount() == 0) try engine.submitBuilding();
+    while (engine.closedCount() > limits.closed_files_max and engine.reading_first != null) {
+        if (engine.isStopping()) return error.Stopped;
+        engine.waitTick(&engine.stats.storage_ns);
+    }
+}
+
+/// Files that the script has closed and whose descriptors are still needed.
+fn closedCount(engine: *const Engine) usize {
+    return engine.open_count - engine.files.count;
 }
 
 /// Add a range of a file to the row being built.
@@ -204,9 +220,9 @@ pub fn finishRow(engine: *Engine) Error!void {
 pub fn log(engine: *Engine, warning: bool, text: []const u8) Error!void {
     if (engine.isStopping()) return error.Stopped;
     const group = try engine.buildingGroup();
+    try group.logs.ensureUnusedCapacity(engine.gpa, 1);
     const copy = try engine.gpa.dupe(u8, text);
-    errdefer engine.gpa.free(copy);
-    try group.logs.append(engine.gpa, .{ .row = group.rowCount(), .warning = warning, .text = copy });
+    group.logs.appendAssumeCapacity(.{ .row = group.rowCount(), .warning = warning, .text = copy });
     engine.building_bytes +|= text.len;
     // Somebody may be looking at the output: do not keep it back. A row that
     // is being built must stay with its group, though.
@@ -239,8 +255,7 @@ pub fn drain(engine: *Engine) Error!void {
 /// kernel is writing to must end first.
 pub fn abandonReads(engine: *Engine) void {
     if (engine.building) |group| {
-        group.endFileUse();
-        group.release();
+        group.discard();
         engine.building = null;
     }
     if (engine.reading_first != null) {
@@ -249,8 +264,7 @@ pub fn abandonReads(engine: *Engine) void {
     }
     while (engine.reading_first) |group| {
         engine.reading_first = group.next;
-        group.endFileUse();
-        group.release();
+        group.discard();
     }
     engine.reading_last = null;
 }
@@ -281,7 +295,7 @@ fn keyFor(engine: *Engine, group: *Group, text: []const u8) error{OutOfMemory}!*
 /// group, which is returned.
 fn splitOff(engine: *Engine, group: *Group) Error!*Group {
     const fresh = try engine.core.acquireGroup();
-    errdefer fresh.release();
+    errdefer fresh.discard();
     try reading.moveRow(group, engine.row_start, fresh);
     try engine.submitBuilding();
     engine.building = fresh;
@@ -294,10 +308,7 @@ fn submitBuilding(engine: *Engine) Error!void {
     const group = engine.building.?;
     engine.building = null;
     engine.building_bytes = 0;
-    errdefer {
-        group.endFileUse();
-        group.release();
-    }
+    errdefer group.discard();
     engine.group_rows_target = @min(engine.group_rows_target *| 2, limits.group_rows_max, @max(1, engine.options.rows_max / 4));
 
     if (!engine.options.dry) try reading.plan(group, &engine.scratch);

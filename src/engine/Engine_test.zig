@@ -225,3 +225,34 @@ test "a stopped engine answers so to every call that could go on" {
     try testing.expectError(error.Stopped, bench.engine.poll());
     try testing.expectError(error.Stopped, bench.engine.log(false, "x"));
 }
+
+test "being stopped while waiting for room leaves nothing behind" {
+    const Stopper = struct {
+        fn run(engine: *Engine) void {
+            while (!engine.queue.room_wanted.load(.seq_cst)) std.atomic.spinLoopHint();
+            engine.stop();
+        }
+    };
+    for (0..3) |way| {
+        var bench: Bench = undefined;
+        try bench.init(.{ .rows_max = 1, .bytes_max = 4000 }, .{});
+        defer bench.deinit();
+        try bench.engine.addBytes("k", "1");
+        try bench.engine.finishRow(); // Fills the budget.
+        const thread = try std.Thread.spawn(.{}, Stopper.run, .{&bench.engine});
+        defer thread.join();
+        if (way == 0) {
+            try testing.expectError(error.Stopped, bench.engine.log(false, "x" ** 4000));
+            continue;
+        }
+        // One row, or one that is split off another.
+        bench.engine.group_rows_target = if (way == 1) 1 else 100;
+        for (0..2) |_| {
+            try bench.engine.addEntry(bench.file(), ".a", 0, 900);
+            bench.engine.finishRow() catch |err| {
+                try testing.expectEqual(error.Stopped, err);
+                break;
+            };
+        } else return error.TestUnexpectedResult;
+    }
+}

@@ -10,6 +10,8 @@ const OpenFile = @import("OpenFile.zig");
 slots: std.ArrayList(Slot) = .empty,
 /// Slots that are free, last freed first.
 free: std.ArrayList(u32) = .empty,
+/// Files that are open for the script.
+count: usize = 0,
 
 const Slot = struct { generation: u32, file: ?*OpenFile };
 
@@ -36,6 +38,7 @@ pub fn add(table: *FileTable, gpa: std.mem.Allocator, file: *OpenFile) error{ Ou
         break :added @as(u32, @intCast(table.slots.items.len - 1));
     };
     table.slots.items[index].file = file;
+    table.count += 1;
     return @floatFromInt(@as(u64, table.slots.items[index].generation) * limits.open_files_max + index);
 }
 
@@ -51,6 +54,7 @@ pub fn remove(table: *FileTable, handle: f64) ?*OpenFile {
     const slot = &table.slots.items[index];
     defer {
         slot.file = null;
+        table.count -= 1;
         // A slot whose generations are used up is not used again.
         if (slot.generation < generation_max) {
             slot.generation += 1;
@@ -73,9 +77,10 @@ fn indexOf(table: *const FileTable, handle: f64) ?u32 {
 test "made-up, closed and reused handles are told apart" {
     const gpa = std.testing.allocator;
     var diag: @import("../base/Diagnostics.zig") = .{};
+    var open_count: usize = 0;
     var table: FileTable = .{};
     defer table.deinit(gpa);
-    const first = try table.add(gpa, try OpenFile.open(gpa, "/proc/self/status", &diag));
+    const first = try table.add(gpa, try OpenFile.open(gpa, "/proc/self/status", &open_count, &diag));
     try std.testing.expect(table.get(first) != null);
     for ([_]f64{ 0, -1, 0.5, 1e300, first + 1, first * 2, std.math.nan(f64), std.math.inf(f64) }) |bad| {
         try std.testing.expectEqual(null, table.get(bad));
@@ -83,8 +88,9 @@ test "made-up, closed and reused handles are told apart" {
     const file = table.remove(first).?;
     file.endUse();
     file.release();
+    try std.testing.expectEqual(0, open_count);
     try std.testing.expectEqual(null, table.remove(first));
-    const second = try table.add(gpa, try OpenFile.open(gpa, "/proc/self/status", &diag));
+    const second = try table.add(gpa, try OpenFile.open(gpa, "/proc/self/status", &open_count, &diag));
     try std.testing.expect(second != first);
     try std.testing.expectEqual(null, table.get(first));
 }

@@ -123,6 +123,12 @@ pub fn release(group: *Group) void {
     if (group.refs.fetchSub(1, .acq_rel) == 1) group.core.recycleGroup(group);
 }
 
+/// Give up a group that is not ready: nobody will read it.
+pub fn discard(group: *Group) void {
+    group.endFileUse();
+    group.release();
+}
+
 pub fn rowCount(group: *const Group) u32 {
     return @intCast(group.row_ends.items.len);
 }

@@ -15,16 +15,20 @@ fd: os.fd_t,
 size: u64,
 /// Who needs the descriptor: the file table and unfinished groups. Engine's thread.
 users: u32 = 1,
+/// Of the engine: how many descriptors there are.
+open_count: *usize,
 /// Who needs this memory: the above and finished groups. Any thread.
 refs: std.atomic.Value(u32) = .init(1),
 
-pub fn open(gpa: std.mem.Allocator, path: []const u8, diag: *Diagnostics) error{ ReadFailed, OutOfMemory }!*OpenFile {
+/// `open_count` goes up by one, and down again when the descriptor is closed.
+pub fn open(gpa: std.mem.Allocator, path: []const u8, open_count: *usize, diag: *Diagnostics) error{ ReadFailed, OutOfMemory }!*OpenFile {
     const owned = try gpa.dupeZ(u8, path);
     errdefer gpa.free(owned);
     const open_file = try gpa.create(OpenFile);
     errdefer gpa.destroy(open_file);
     const file = try File.open(owned, diag);
-    open_file.* = .{ .gpa = gpa, .path = owned, .fd = file.fd, .size = file.size };
+    open_file.* = .{ .gpa = gpa, .path = owned, .fd = file.fd, .size = file.size, .open_count = open_count };
+    open_count.* += 1;
     return open_file;
 }
 
@@ -39,7 +43,9 @@ pub fn use(file: *OpenFile) void {
 /// reference to the path.
 pub fn endUse(file: *OpenFile) void {
     file.users -= 1;
-    if (file.users == 0) os.close(file.fd);
+    if (file.users > 0) return;
+    os.close(file.fd);
+    file.open_count.* -= 1;
 }
 
 /// Drop a reference to the memory. Any thread.

@@ -18,6 +18,11 @@ pub fn install(memory: *Memory, lua: *c.State, max_bytes: usize) void {
     c.lua_setallocf(lua, allocate, memory);
 }
 
+/// Put the state's own allocator back.
+pub fn remove(memory: *const Memory, lua: *c.State) void {
+    c.lua_setallocf(lua, memory.inner, memory.inner_userdata);
+}
+
 fn allocate(userdata: ?*anyopaque, ptr: ?*anyopaque, old_size: usize, new_size: usize) callconv(.c) ?*anyopaque {
     const memory: *Memory = @ptrCast(@alignCast(userdata.?));
     // What was allocated before `install` was not counted, hence saturating.

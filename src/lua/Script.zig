@@ -48,7 +48,7 @@ pub fn init(script: *Script, gpa: std.mem.Allocator, engine: *Engine, source: *c
     script.host = .{ .gpa = gpa, .engine = engine };
     script.api = .{ .host = &script.host };
     script.lua = c.luaL_newstate() orelse return diag.fail(error.ScriptFailed, .memory, "out of memory for a Lua state", .{});
-    errdefer c.lua_close(script.lua);
+    errdefer script.deinit();
     script.memory.install(script.lua, limits.script_memory_max);
 
     var setup: Setup = .{ .script = script, .source = source };
@@ -59,6 +59,8 @@ pub fn init(script: *Script, gpa: std.mem.Allocator, engine: *Engine, source: *c
 }
 
 pub fn deinit(script: *Script) void {
+    // LuaJIT frees its arena only while its own allocator is in place.
+    script.memory.remove(script.lua);
     c.lua_close(script.lua);
 }
 

@@ -67,6 +67,7 @@ fn openFile(host: *Host, path: [*]const u8, path_size: usize, handle: *f64) call
 fn closeFile(host: *Host, handle: f64) callconv(.c) Status {
     host.engine.closeFile(handle) catch |err| switch (err) {
         error.BadHandle => return host.badHandle(handle),
+        error.Stopped, error.OutOfMemory => |known| return host.statusOf(known),
     };
     return .done;
 }

@@ -40,7 +40,9 @@ def load(script: str, io: str = "auto", **config: object) -> DataLoader:
     return DataLoader(script, config, io=io)
 
 
-def run_python(code: str, timeout: float = 60, config: Mapping[str, object] | None = None) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, timeout: float = 60, config: Mapping[str, object] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, with this package and this folder."""
     preamble = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); config = {dict(config or {})!r}\n"
     return subprocess.run(

@@ -76,7 +76,9 @@ def test_a_mistake_at_its_line(data, call, message, io):
 
 
 def test_size_0_works(data, io):
-    script = generator("local h = loader:open_file(config.data)\nloader:add_entry(h, '.e', 4096, 0) loader:finish_row()")
+    script = generator(
+        "local h = loader:open_file(config.data)\nloader:add_entry(h, '.e', 4096, 0) loader:finish_row()"
+    )
     (row,) = load(script, io, data=data)
     assert row.to_dict() == {".e": b""}
     assert len(row.view(".e")) == 0
@@ -108,7 +110,10 @@ def test_any_bytes_are_a_key(data, io):
         ("return {}", "row_generator"),
         ("return { row_generator = 5 }", "row_generator"),
         ("return { row_generator = function() end, init_ctx = 5 }", "init_ctx"),
-        ("return { row_generator = function() end, init_ctx = function() require('ultar.loader'):finish_row() end }", "init_ctx"),
+        (
+            "return { row_generator = function() end, init_ctx = function() require('ultar.loader'):finish_row() end }",
+            "init_ctx",
+        ),
         ("\x1bLJ\x02 this is no bytecode", "bytecode|binary|chunk"),
         ("\0\0\0", "near|unexpected"),
     ],

@@ -1,0 +1,22 @@
+"""The public names of ultar_dataloader, and nothing else."""
+
+from ._errors import IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
+from ._index import IndexProgress, IndexSummary, check, index
+from ._loader import DataLoader
+from ._native import LoadedRow, __version__
+
+__all__ = [
+    "DataLoader",
+    "IndexFormatError",
+    "IndexProgress",
+    "IndexSummary",
+    "LoadedRow",
+    "ReadError",
+    "ScriptError",
+    "TarFormatError",
+    "UltarError",
+    "WriteError",
+    "__version__",
+    "check",
+    "index",
+]

@@ -1,0 +1,296 @@
+"""Building and checking the indexes of many shards, several at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from . import _native, _paths, _progress
+
+if TYPE_CHECKING:
+    from ._native import IndexCounts
+
+JOBS_MAX = 8
+"""Shards that are indexed at once unless the caller says otherwise: reading headers is bound
+by storage, and more only makes it seek."""
+
+Rule = tuple[str, list[str]]
+"""Values to pick out of a member: its key, and the queries."""
+
+
+class IndexProgress(NamedTuple):
+    """How far an indexing is, after one more shard."""
+
+    path: str
+    shards_done: int
+    shards_total: int
+    bytes_done: int
+    """Of the shards' sizes, not of payload."""
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What an indexing, or a check, came to."""
+
+    shards: int
+    """Shards that were indexed (or checked) whole."""
+    skipped: int
+    """Shards whose index was up to date already, and was left as it is."""
+    samples: int
+    """In the indexed shards, as are entries and bytes."""
+    entries: int
+    bytes: int
+    """Of payload."""
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    """Oddities that an index can live with, such as a key twice in one sample."""
+    failures: tuple[tuple[str, Exception], ...] = ()
+    """The shards that could not be indexed, and why."""
+
+
+def index(
+    paths: _paths.Paths,
+    *,
+    force: bool = False,
+    jobs: int | None = None,
+    format: Literal["msgpack", "jsonl"] = "msgpack",
+    metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: bool | Callable[[IndexProgress], object] = False,
+) -> IndexSummary:
+    """Build the index of each shard, beside it: ``shard.tar.utix`` for ``shard.tar``.
+
+    A shard is skipped when its index is up to date: not older than the shard, of this
+    format, and with the metadata that the rules ask for. An index is replaced in one step,
+    so whoever reads meanwhile sees the old one or the new one. A bad shard does not keep the
+    others from being indexed.
+
+    Args:
+        paths: Files, folders (the ``*.tar`` in them), globs, and braces such as
+            ``shard-{000..127}.tar``; one, or several. A shard that they name twice is
+            indexed once.
+        force: Build indexes that are up to date, too.
+        jobs: Shards to work on at once. None: one a core, at most 8.
+        format: ``"msgpack"``, or ``"jsonl"`` for the same maps as lines of JSON.
+        metadata_rules: Values to pick out of JSON members, as ``".json:.label;.width"`` or
+            ``(".json", [".label", ".width"])``.
+        on_error: ``"raise"`` the first error when all else is done, or ``"skip"`` the bad
+            shards and name them in ``failures``.
+        progress: True shows a bar when standard error is a terminal. A function is called
+            after each shard, in the calling thread.
+
+    Raises:
+        TarFormatError: A shard is no tar, or cut off. Notes on it name the other bad ones.
+        ReadError: A shard cannot be read, or a path or pattern names none.
+        WriteError: An index cannot be written.
+        ValueError: An argument is out of range.
+    """
+    if format not in ("msgpack", "jsonl"):
+        raise ValueError(f"format must be 'msgpack' or 'jsonl', got {format!r}")
+    rules = [_rule(rule) for rule in metadata_rules]
+
+    def build(path: str) -> IndexCounts | None:
+        if not force and _is_up_to_date(path, format, rules):
+            return None
+        return _native.index_shard(path, format=format, rules=rules, check=False)
+
+    return _Run(build, "indexing", progress).over(paths, jobs, on_error)
+
+
+def check(
+    paths: _paths.Paths,
+    *,
+    jobs: int | None = None,
+    metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: bool | Callable[[IndexProgress], object] = False,
+) -> IndexSummary:
+    """Compare each index with its shard, and change nothing. Reads the shards anew.
+
+    The arguments are those of `index`. Metadata is compared where rules are given.
+
+    Raises:
+        IndexFormatError: An index is malformed, or does not describe its shard.
+        TarFormatError: A shard is no tar, or cut off.
+        ReadError: A shard or its index cannot be read, or a path or pattern names none.
+    """
+    rules = [_rule(rule) for rule in metadata_rules]
+
+    def compare(path: str) -> IndexCounts:
+        return _native.index_shard(path, format="msgpack", rules=rules, check=True)
+
+    return _Run(compare, "checking", progress).over(paths, jobs, on_error)
+
+
+def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
+    if isinstance(rule, str):
+        key, _, queries = rule.partition(":")
+        parsed = (key, [query for query in queries.split(";") if query])
+    else:
+        key, queries_given = rule
+        parsed = (key, [queries_given] if isinstance(queries_given, str) else list(queries_given))
+    if not parsed[1]:
+        raise ValueError(f"a metadata rule must be KEY:QUERY;QUERY..., such as .json:.label;.width, got {rule!r}")
+    return parsed
+
+
+def index_path(path: str) -> str:
+    """Where the index of a shard lies."""
+    return path + ".utix"
+
+
+def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
+    try:
+        of_index, of_shard = os.stat(index_path(path)), os.stat(path)
+        if of_index.st_size == 0 or of_index.st_mtime_ns < of_shard.st_mtime_ns:
+            return False
+        with open(index_path(path), "rb") as file:
+            is_jsonl = file.read(1) == b"{"
+    except OSError:
+        return False
+    if is_jsonl != (format == "jsonl"):
+        return False
+    return not rules or _carries(index_path(path), rules)
+
+
+def _carries(path: str, rules: list[Rule]) -> bool:
+    """Whether the first record has what the rules ask for; all records then do."""
+    try:
+        metadata = _native.Index(path)[0].get("metadata", {})
+    except (OSError, ValueError, IndexError):
+        return False
+    return all(query in metadata for _, queries in rules for query in queries)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One pass over shards, with what it came to so far."""
+
+    work: Callable[[str], IndexCounts | None]
+    title: str
+    progress: bool | Callable[[IndexProgress], object]
+    shards: int = 0
+    skipped: int = 0
+    samples: int = 0
+    entries: int = 0
+    bytes: int = 0
+    warnings: list[str] = field(default_factory=list)
+    outcomes: dict[str, Exception] = field(default_factory=dict)
+
+    def over(self, given: _paths.Paths, jobs: int | None, on_error: str) -> IndexSummary:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        if jobs is None:
+            jobs = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4, JOBS_MAX)
+        if jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}")
+        begin = time.monotonic()
+        paths = self._once_each(_paths.expand(given))
+        if self.progress is True:
+            with _progress.bar(self.title) as show:
+                self._all(paths, jobs, show)
+        else:
+            self._all(paths, jobs, self.progress or (lambda _: None))
+        failures = tuple((path, self.outcomes[path]) for path in paths if path in self.outcomes)
+        if failures and on_error == "raise":
+            raise _noted(failures, len(paths))
+        return IndexSummary(
+            shards=self.shards,
+            skipped=self.skipped,
+            samples=self.samples,
+            entries=self.entries,
+            bytes=self.bytes,
+            seconds=time.monotonic() - begin,
+            warnings=tuple(self.warnings),
+            failures=failures,
+        )
+
+    def _once_each(self, paths: list[str]) -> list[str]:
+        """The paths less those that name a file for a second time.
+
+        An index lies beside its shard, so a second name elsewhere goes without: say so.
+        """
+        seen: dict[tuple[int, int], str] = {}
+        kept = []
+        for path in paths:
+            try:
+                stat = os.stat(path)
+            except OSError:
+                kept.append(path)  # Its own failure, when its turn comes.
+                continue
+            first = seen.setdefault((stat.st_dev, stat.st_ino), path)
+            if first is path:
+                kept.append(path)
+            elif _place(first) != _place(path):
+                self.warnings.append(f"{path}: the same file as {first}; indexed once, with the index beside {first}")
+        return kept
+
+    def _all(self, paths: list[str], jobs: int, show: Callable[[IndexProgress], object]) -> None:
+        sizes = {path: _size(path) for path in paths}
+        total, done_count, done_bytes = sum(sizes.values()), 0, 0
+        each = self._in_threads(paths, jobs) if jobs > 1 and len(paths) > 1 else self._here(paths)
+        for path, result in each:
+            self._take(path, result)
+            done_count, done_bytes = done_count + 1, done_bytes + sizes[path]
+            show(IndexProgress(path, done_count, len(paths), done_bytes, total))
+
+    def _here(self, paths: list[str]) -> Iterator[tuple[str, Callable[[], IndexCounts | None]]]:
+        """In this thread, where Ctrl-C stops the work on a shard at once."""
+        for path in paths:
+            yield path, partial(self.work, path)
+
+    def _in_threads(self, paths: list[str], jobs: int) -> Iterator[tuple[str, Callable[[], IndexCounts | None]]]:
+        """In threads. Ctrl-C waits for the shards that are being worked on."""
+        pool = ThreadPoolExecutor(jobs, thread_name_prefix="ultar-index")
+        try:
+            waiting = {pool.submit(self.work, path): path for path in paths}
+            while waiting:
+                # With a time limit: so Ctrl-C is noticed on every system.
+                done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield waiting.pop(future), future.result
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _take(self, path: str, result: Callable[[], IndexCounts | None]) -> None:
+        try:
+            counts = result()
+        except Exception as error:
+            self.outcomes[path] = error
+            return
+        if counts is None:
+            self.skipped += 1
+            return
+        self.shards += 1
+        self.samples += counts["samples"]
+        self.entries += counts["entries"]
+        self.bytes += counts["bytes"]
+        self.warnings += [text if path in text else f"{path}: {text}" for text in counts["warnings"]]
+
+
+def _place(path: str) -> tuple[str, str]:
+    folder, name = os.path.split(path)
+    return os.path.realpath(folder), name
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _noted(failures: tuple[tuple[str, Exception], ...], count: int) -> Exception:
+    """The first error, with notes that name the others."""
+    first = failures[0][1]
+    if len(failures) > 1:
+        first.add_note(f"{len(failures)} of {count} shards failed; the others are:")
+        for _, error in failures[1:]:
+            first.add_note(f"  {error}")
+    return first

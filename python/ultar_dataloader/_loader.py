@@ -1,0 +1,259 @@
+"""The facade over the native pipeline: checks arguments, starts epochs, steps aside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import reprlib
+from collections.abc import Iterator, Mapping
+from itertools import compress, repeat
+from operator import index as as_int
+from typing import Any, Literal, Self
+
+from . import _native
+from ._errors import ScriptError
+
+PREFETCH_ROWS = 4096
+PREFETCH_BYTES = 64 * 1024 * 1024
+
+IO_CHOICES = ("auto", "uring", "threads")
+ON_ERROR_CHOICES = ("raise", "skip")
+
+_U32_MAX = 2**32 - 1
+_I64_MAX = 2**63 - 1
+
+
+class DataLoader:
+    """Rows, in the order in which a Lua script finishes them.
+
+    The script runs on a thread of its own, which reads ahead of the consumer. What is ahead
+    is bounded by ``prefetch_rows`` and ``prefetch_bytes``; rows that the caller keeps are
+    the caller's, and stay valid for as long as they are held.
+
+    ``iter(loader)`` starts an epoch from the beginning, each time. Two iterators are
+    independent. An iterator that is dropped stops reading and gives its memory back.
+
+    A loader can be pickled (its script starts anew where it is unpickled), shared by
+    threads, and carried over a fork before iteration has begun.
+
+    Args:
+        src: The text of the script. For a script in a file there is `from_file`.
+        config: Handed to the script's ``init_ctx`` as a table. Values are str, int, float,
+            bool, None, ``os.PathLike``, and lists, tuples and dicts of them.
+        rank: This process, from 0 to ``world_size - 1``.
+        world_size: Number of processes that share the dataset.
+        debug: Log what the script prints at WARNING, so that it shows without any
+            configuration of logging. Else it is logged at INFO. The logger is
+            ``ultar_dataloader.script``.
+        name: What messages call the script.
+        search_dir: Folder in which the script's ``require`` looks first. None: nowhere.
+        prefetch_rows: Finished rows to hold ready, at least 1.
+        prefetch_bytes: Bytes of payload to hold ready, at least 1. A row that is larger
+            passes alone.
+        io: How to read: ``"uring"``, ``"threads"``, or ``"auto"``, which takes io_uring where
+            it is allowed. `stats` says which it is.
+        on_error: What to do with a row that cannot be read: ``"raise"``, or ``"skip"`` it with
+            a warning in the log. Errors of the script are always raised.
+
+    Raises:
+        ScriptError: The script does not compile, or ``init_ctx`` failed.
+        ValueError: An argument is out of range, or config nests too deeply.
+        TypeError: An argument, or a value in config, has a type that is not accepted.
+
+    Example:
+        >>> loader = DataLoader(script, {"tar_path": "shard.tar"})
+        >>> for row in loader:
+        ...     caption = row[".txt"].decode()
+    """
+
+    def __init__(
+        self,
+        src: str | bytes,
+        config: Mapping[str, object] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        debug: bool = False,
+        *,
+        name: str | None = None,
+        search_dir: str | os.PathLike[str] | None = None,
+        prefetch_rows: int = PREFETCH_ROWS,
+        prefetch_bytes: int = PREFETCH_BYTES,
+        io: Literal["auto", "uring", "threads"] = "auto",
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        if not isinstance(src, (str, bytes)):
+            raise TypeError(
+                f"src must be the text of a script (str or bytes), got {type(src).__name__}; "
+                "for a path there is DataLoader.from_file(path)"
+            )
+        if config is not None and not isinstance(config, Mapping):
+            raise TypeError(f"config must be a mapping or None, got {type(config).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str or None, got {type(name).__name__}")
+        world_size = _int_within("world_size", world_size, 1, _U32_MAX)
+        self._debug = bool(debug)
+        self._arguments: dict[str, Any] = {
+            "source": src,
+            "config": {} if config is None else config,
+            "name": "script.lua" if name is None else name,
+            "search_dir": "" if search_dir is None else os.path.abspath(search_dir),
+            "rank": _int_within("rank", rank, 0, world_size - 1),
+            "world_size": world_size,
+            "io": _one_of("io", io, IO_CHOICES),
+            "prefetch_rows": _int_within("prefetch_rows", prefetch_rows, 1, _U32_MAX),
+            "prefetch_bytes": _int_within("prefetch_bytes", prefetch_bytes, 1, _I64_MAX),
+            "on_error": _one_of("on_error", on_error, ON_ERROR_CHOICES),
+        }
+        # Serves the first `iter`, and says now what is wrong with the script.
+        self._latest = self._prepare()
+        # A list, for its `pop` is atomic: of two threads that iterate at once, one gets it.
+        self._prepared = [self._latest]
+        # Later epochs see what this one saw. After `_prepare`: it is known to be finite.
+        self._arguments["config"] = _copy(self._arguments["config"])
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        config: Mapping[str, object] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        debug: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Load a script from a file.
+
+        Messages name the script by ``path``, and its ``require`` looks in the folder of the
+        file first. All other arguments are those of `DataLoader`.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        path = os.fspath(path)
+        with open(path, "rb") as file:
+            src = file.read()
+        options.setdefault("name", path)
+        options.setdefault("search_dir", os.path.dirname(os.path.abspath(path)))
+        return cls(src, config, rank, world_size, debug, **options)
+
+    def __iter__(self) -> Iterator[_native.LoadedRow]:
+        try:
+            epoch = self._prepared.pop()
+        except IndexError:
+            epoch = self._prepare()
+        self._latest = epoch
+        return epoch.rows()
+
+    def stats(self) -> dict[str, object]:
+        """Where the time went, in the epoch that was started last.
+
+        Counts, bytes and nanoseconds since its start, as of now; after its end the last
+        ones. Of ``script_ns``, ``storage_ns``, ``consumer_ns`` the largest says what the
+        reader thread waited for; ``stall_ns`` is how long the consumer waited for it.
+
+        Returns:
+            ``rows``, ``rows_skipped``, ``bytes`` of payload; ``reads`` and ``read_bytes``;
+            ``rows_ahead``, ``bytes_ahead``, ``in_flight`` at this moment; the times; and
+            ``backend``, with ``backend_reason`` if it is not io_uring.
+        """
+        return self._latest.stats()
+
+    def _prepare(self) -> _Epoch:
+        level = logging.WARNING if self._debug else logging.INFO
+        try:
+            return _Epoch(_native.Pipeline(**self._arguments, log_level=level, dry=self._dry))
+        except ScriptError as error:
+            source = self._arguments["source"]
+            if isinstance(source, str) and source.endswith(".lua") and "\n" not in source:
+                error.add_note(f"src is the text of a script; for a file use DataLoader.from_file({source!r})")
+            raise
+
+    # Rows without bytes, for looking at what a script would read.
+    _dry = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickle, (type(self), {**self._arguments, "debug": self._debug})
+
+    def __repr__(self) -> str:
+        values = self._arguments
+        shown = [repr(values["name"])]
+        if values["config"]:
+            shown.append(f"config={reprlib.repr(values['config'])}")
+        shown.append(f"rank={values['rank']}, world_size={values['world_size']}")
+        for name, usual in _USUAL:
+            if values[name] != usual:
+                shown.append(f"{name}={values[name]!r}")
+        return f"<{type(self).__name__} {', '.join(shown)}>"
+
+
+_USUAL = (("prefetch_rows", PREFETCH_ROWS), ("prefetch_bytes", PREFETCH_BYTES), ("io", "auto"), ("on_error", "raise"))
+
+
+class _Epoch:
+    """A pipeline, while it is in use, and the statistics that it leaves behind."""
+
+    def __init__(self, pipeline: _native.Pipeline) -> None:
+        self._pipeline = pipeline
+        self._last_stats: dict[str, object] | None = None
+
+    def rows(self) -> Iterator[_native.LoadedRow]:
+        """The rows, by an iterator whose loss ends the epoch.
+
+        The loader refers to the pipeline for its statistics, so only this iterator can tell
+        that nobody wants rows any more. `compress` takes rows as long as the object beside
+        them is true, which is always; it holds that object for as long as it lives, and
+        costs a row some nanoseconds, where an iterator of ours would cost a Python call.
+        """
+        self._pipeline.start()
+        return compress(self._pipeline, repeat(_AtEnd(self)))
+
+    def stats(self) -> dict[str, object]:
+        return self._pipeline.stats() if self._last_stats is None else dict(self._last_stats)
+
+    def end(self) -> None:
+        try:
+            self._last_stats = self._pipeline.stats()
+        finally:
+            self._pipeline.close()
+
+
+class _AtEnd:
+    """Ends its epoch when it is lost."""
+
+    def __init__(self, epoch: _Epoch) -> None:
+        self._epoch = epoch
+
+    def __del__(self) -> None:
+        self._epoch.end()
+
+
+def _unpickle(cls: type[DataLoader], arguments: dict[str, Any]) -> DataLoader:
+    arguments = dict(arguments)
+    arguments["search_dir"] = arguments["search_dir"] or None
+    return cls(arguments.pop("source"), **arguments)
+
+
+def _int_within(name: str, value: object, low: int, high: int) -> int:
+    try:
+        number = as_int(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}: {value!r}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be from {low} to {high}, got {number}")
+    return number
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        wanted = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {wanted}, got {value!r}")
+    return value
+
+
+def _copy(value: Any) -> Any:
+    """A copy of a config that later changes of the original do not reach."""
+    if isinstance(value, Mapping):
+        return {key: _copy(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copy(inner) for inner in value]
+    return value

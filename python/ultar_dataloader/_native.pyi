@@ -1,0 +1,179 @@
+"""What the extension offers. Its implementation is under `src/py`.
+
+Errors are those of `ultar_dataloader._errors`. Whatever waits releases the GIL and answers
+Ctrl-C within 0.1 s.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, final, overload, type_check_only
+
+__version__: str
+
+_T = TypeVar("_T")
+
+@type_check_only
+class IndexCounts(TypedDict):
+    samples: int
+    entries: int
+    bytes: int
+    warnings: list[str]
+
+@final
+class Pipeline:
+    """One epoch: a script's state and the thread that runs it. An iterator of rows.
+
+    Construction compiles the script and runs its ``init_ctx``. Until it is started a
+    pipeline is plain memory, and may be carried over a fork. Dropping it stops its thread.
+
+    Args:
+        source: The text of the script.
+        config: For ``init_ctx``; str, int, float, bool, None, ``os.PathLike``, and lists,
+            tuples and mappings of them.
+        name: What messages call the script.
+        search_dir: Where ``require`` looks first; empty for nowhere.
+        rank: From 0 to ``world_size - 1``.
+        world_size: Number of processes that share the dataset.
+        log_level: Of ``logging``, for what the script prints.
+        io: ``"auto"``, ``"uring"`` or ``"threads"``.
+        prefetch_rows: Finished rows ahead of the consumer, at most.
+        prefetch_bytes: Payload bytes ahead of the consumer, at most.
+        on_error: ``"raise"`` or ``"skip"``.
+        dry: Read nothing: rows have ``sources`` and no bytes.
+
+    Raises:
+        ScriptError: The script does not compile, or ``init_ctx`` failed.
+        TypeError: config has a value of a type that is not accepted.
+        ValueError: config nests too deeply, or an argument is out of range.
+    """
+
+    def __new__(
+        cls,
+        source: str | bytes,
+        config: Mapping[str, object],
+        *,
+        name: str,
+        search_dir: str,
+        rank: int,
+        world_size: int,
+        log_level: int,
+        io: str,
+        prefetch_rows: int,
+        prefetch_bytes: int,
+        on_error: str,
+        dry: bool,
+    ) -> Self: ...
+    def __iter__(self) -> Iterator[LoadedRow]: ...
+    def __next__(self) -> LoadedRow:
+        """The next row. Starts the thread if need be.
+
+        Raises:
+            StopIteration: The script is done. Nothing else is reported in this way.
+            ScriptError: The script failed; all rows that it finished came before this.
+            ReadError: A row cannot be read, with ``on_error="raise"``.
+            UltarError: It was closed, or started before a fork.
+        """
+
+    def start(self) -> None:
+        """Start the thread now, so that it reads ahead before the first row is asked for."""
+
+    def stats(self) -> dict[str, object]:
+        """Counts, bytes, nanoseconds since the start, and the name of the backend."""
+
+    def close(self) -> None:
+        """Stop the thread and free what it had. Rows stay valid. May be called twice."""
+
+@final
+class LoadedRow(Mapping[str, bytes]):
+    """One row: entries under keys, as the script made them.
+
+    ``row[".json"]`` is the payload as new ``bytes``; ``row["json"]`` finds it too where no key
+    is exactly ``json``. ``row[0]`` and ``row[-1]`` are entries by their place. A key given
+    twice: lookups find the first, `items` has both.
+
+    A row keeps its memory alive, together with its neighbours' in the same read (up to
+    256 KiB, or the row itself if that is larger), and so does each view of it.
+    """
+
+    def __getitem__(self, key: str | int, /) -> bytes:
+        """The payload of an entry, as new bytes.
+
+        Raises:
+            KeyError: There is no such key.
+            IndexError: There is no such place.
+        """
+
+    def __len__(self) -> int:
+        """How many entries it has."""
+
+    def __iter__(self) -> Iterator[str]: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __contains__(self, key: object, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool:
+        """Whether the other is a row, or a dict, with the same keys and payloads."""
+
+    def keys(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The keys, one an entry, in the script's order."""
+
+    def values(self) -> tuple[bytes, ...]:  # type: ignore[override]
+        """The payloads, one an entry."""
+
+    def items(self) -> tuple[tuple[str, bytes], ...]:  # type: ignore[override]
+        """Keys with payloads, one an entry."""
+
+    def to_dict(self) -> dict[str, bytes]:
+        """Keys with payloads. Of a key given twice the first counts, as in ``row[key]``."""
+
+    @overload
+    def get(self, key: str | int, /) -> bytes | None: ...
+    @overload
+    def get(self, key: str | int, default: _T, /) -> bytes | _T: ...
+    def view(self, key: str | int, /) -> memoryview:
+        """A read-only view of an entry's bytes, without a copy. It keeps them alive.
+
+        Raises:
+            KeyError: There is no such key.
+            IndexError: There is no such place.
+        """
+
+    def sources(self) -> tuple[tuple[str, int, int], ...]:
+        """Where each entry comes from: path, offset and size in bytes.
+
+        The path is empty, and the offset 0, for bytes that the script made.
+        """
+
+    @property
+    def nbytes(self) -> int:
+        """Payload bytes of all entries together."""
+
+@final
+class Index:
+    """The records of an index, which is read and checked when it is opened.
+
+    A record is a dict with ``iidx``, ``offset``, ``str_idx``, ``keys``, ``offsets``, ``sizes``
+    and, when present, ``metadata``.
+
+    Raises:
+        IndexFormatError: The file is not an index; says at which offset.
+        ReadError: It cannot be read.
+    """
+
+    def __new__(cls, path: str | bytes | PathLike[str], /) -> Self: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+def index_shard(
+    path: str | bytes | PathLike[str],
+    *,
+    format: Literal["msgpack", "jsonl"],
+    rules: Sequence[tuple[str, Sequence[str]]],
+    check: bool,
+) -> IndexCounts:
+    """Write the index of a shard, ``PATH.utix``, or with ``check`` compare the one that is there.
+
+    Raises:
+        TarFormatError: The shard is malformed; says at which offset.
+        IndexFormatError: With ``check``: the index is malformed or does not match.
+        ReadError: The shard (or with ``check`` the index) cannot be read.
+        WriteError: The index cannot be written.
+    """

@@ -1,0 +1,114 @@
+"""Names of shards: files, folders, globs and braces become a list of files.
+
+What exists under the very name that was given is taken as it is, whatever characters are
+in it. Else `{000..127}` (from, to, as wide as written) and `{a,b}` are expanded, then `*`,
+`?` and `[...]`. A folder stands for the `*.tar` directly in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from ._errors import ReadError
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+NAMES_MAX = 1_000_000
+"""Names that one pattern may stand for: far more shards than a file system likes, and a
+slip such as `{0..99999999999}` is noticed."""
+
+_RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
+
+
+def expand(paths: Paths) -> list[str]:
+    """The shards that `paths` name, in order.
+
+    Raises:
+        ReadError: A path does not exist, or a pattern or folder has no shard.
+        ValueError: A pattern stands for more than `NAMES_MAX` names.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    return [name for path in paths for name in _expand_one(os.fspath(path))]
+
+
+def _expand_one(path: str) -> list[str]:
+    if not isinstance(path, str):
+        raise TypeError(f"a path must be str, got {type(path).__name__}: {path!r}")
+    if os.path.lexists(path):
+        return _files_of(path)
+    names = list(islice(_braces(path), NAMES_MAX + 1))
+    if len(names) > NAMES_MAX:
+        raise ValueError(f"{path}: stands for more than {NAMES_MAX:,} names")
+    found: list[str] = []
+    for name in names:
+        if os.path.lexists(name):
+            found += _files_of(name)
+            continue
+        matches = sorted(glob.glob(name)) if glob.has_magic(name) else []
+        if not matches:
+            of = "" if name == path else f", from {path}"
+            raise _missing(path, f"{name}: no such shard{of}")
+        for match in matches:
+            found += _files_of(match)
+    return found
+
+
+def _files_of(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    names = sorted(name for name in os.listdir(path) if name.endswith(".tar"))
+    if not names:
+        raise _missing(path, f"{path}: no *.tar in this folder")
+    return [os.path.join(path, name) for name in names]
+
+
+def _missing(path: str, message: str) -> ReadError:
+    return ReadError(errno.ENOENT, message, path)
+
+
+def _braces(pattern: str) -> Iterator[str]:
+    """The names a pattern stands for; braces that are no pattern stand for themselves."""
+    start = pattern.find("{")
+    while start >= 0:
+        end = _closing(pattern, start)
+        choices = None if end is None else _choices(pattern[start + 1 : end])
+        if end is not None and choices is not None:
+            head, tail = pattern[:start], pattern[end + 1 :]
+            return (head + middle + rest for middle in choices for rest in _braces(tail))
+        start = pattern.find("{", start + 1)
+    return iter([pattern])
+
+
+def _closing(pattern: str, start: int) -> int | None:
+    depth = 0
+    for i in range(start, len(pattern)):
+        depth += {"{": 1, "}": -1}.get(pattern[i], 0)
+        if depth == 0:
+            return i
+    return None
+
+
+def _choices(inside: str) -> Iterator[str] | None:
+    """What stands between two braces, or None when that is no list and no range."""
+    if match := _RANGE.fullmatch(inside):
+        first, last = match.groups()
+        padded = first.startswith("0") or last.startswith("0")
+        width = max(len(first), len(last)) if padded else 0
+        low, high = int(first), int(last)
+        numbers = range(low, high + 1) if low <= high else range(low, high - 1, -1)
+        return (f"{number:0{width}d}" for number in numbers)
+    parts, depth, begin = [], 0, 0
+    for i, char in enumerate(inside):
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        if char == "," and depth == 0:
+            parts.append(inside[begin:i])
+            begin = i + 1
+    if not parts:
+        return None
+    return (name for part in [*parts, inside[begin:]] for name in _braces(part))

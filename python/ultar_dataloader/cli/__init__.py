@@ -1,0 +1,1 @@
+"""The command `ultar-dataloader`: one module a verb, put together in `main`."""

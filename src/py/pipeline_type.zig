@@ -1,0 +1,225 @@
+//! `Pipeline`: one epoch, as an iterator of rows.
+//!
+//! Every field is read and written with the GIL held. A call counts itself in
+//! `users` for as long as it is inside, so that `native` stays when it gives the
+//! GIL away: whoever is last to leave a closed pipeline frees it.
+
+const std = @import("std");
+const Diagnostics = @import("../base/Diagnostics.zig");
+const Pipeline = @import("../loader/Pipeline.zig");
+const State = @import("State.zig");
+const abi = @import("abi.zig");
+const fork = @import("fork.zig");
+const gil = @import("gil.zig");
+const instance = @import("instance.zig");
+const log = @import("log.zig");
+const options = @import("pipeline_options.zig");
+const raise = @import("raise.zig");
+const row_type = @import("row_type.zig");
+
+const PipelineObject = extern struct {
+    head: abi.Object,
+    /// Null before it is made and when it is freed.
+    native: ?*Pipeline,
+    log_level: c_long,
+    /// Where its threads are: the process that started it, or else made it.
+    generation: u32,
+    users: u32,
+    is_started: bool,
+    is_closed: bool,
+};
+
+pub const spec = instance.spec(PipelineObject, "ultar_dataloader._native.Pipeline", &.{
+    .{ .id = abi.slot.tp_dealloc, .value = &dealloc },
+    .{ .id = abi.slot.tp_new, .value = &new },
+    .{ .id = abi.slot.tp_iter, .value = &abi.PyObject_SelfIter },
+    .{ .id = abi.slot.tp_iternext, .value = &next },
+    .{ .id = abi.slot.tp_methods, .value = &methods },
+    .{ .id = abi.slot.tp_doc, .value = "One epoch: a script's state and the thread that runs it. An iterator of rows." },
+    .{},
+});
+
+const methods = [_]abi.Method{
+    .{ .name = "start", .function = &start, .flags = abi.Method.no_args, .doc =
+    \\start($self, /)
+    \\--
+    \\
+    \\Start the thread now, so that it reads ahead before the first row is asked for.
+    },
+    .{ .name = "stats", .function = &stats, .flags = abi.Method.no_args, .doc =
+    \\stats($self, /)
+    \\--
+    \\
+    \\Counts, bytes, nanoseconds since the start, and the name of the backend.
+    },
+    .{ .name = "close", .function = &close, .flags = abi.Method.no_args, .doc =
+    \\close($self, /)
+    \\--
+    \\
+    \\Stop the thread and free what it had. Rows stay valid. May be called twice.
+    },
+    .{},
+};
+
+/// How long a waiting thread is deaf to signals that another thread received.
+const wait_ns = 50 * std.time.ns_per_ms;
+
+fn new(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) callconv(.c) ?*abi.Object {
+    return create(of, arguments, keywords) catch null;
+}
+
+fn create(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) raise.Error!*abi.Object {
+    const gpa = std.heap.c_allocator;
+    const state: *State = try .ofType(of);
+    var given: options.Given = .{};
+    defer given.deinit(gpa);
+    try given.parse(gpa, state, arguments, keywords);
+
+    const pipeline = try instance.create(PipelineObject, of);
+    errdefer abi.Py_DecRef(&pipeline.head); // Ends `native`, too.
+    pipeline.log_level = given.log_level;
+    pipeline.generation = fork.generation();
+    const native = Pipeline.create(gpa, given.native) catch return raise.memory();
+    pipeline.native = native;
+    native.prepare() catch |err| return raiseStart(state, err);
+    while (true) switch (native.take()) {
+        .prepared => return &pipeline.head,
+        .log => |line| try log.forward(state, line, pipeline.log_level),
+        .pending => try wait(native),
+        .failed => |diag| return raise.diagnostics(state, diag),
+        // Only what is started has rows and an end.
+        .row => |row| row.release(),
+        .done => return raise.ours(state, "the script ended before it was started", .{}),
+    };
+}
+
+fn raiseStart(state: *State, err: Pipeline.StartError) raise.Error {
+    return switch (err) {
+        error.OutOfMemory => raise.memory(),
+        error.SystemResources => raise.ours(state, "cannot start a thread: the system refuses to give one more", .{}),
+    };
+}
+
+/// The one place that waits, and so the one that lets other threads run.
+fn wait(native: *Pipeline) raise.Error!void {
+    {
+        const released = gil.release();
+        defer released.takeBack();
+        native.wait(wait_ns);
+    }
+    if (abi.PyErr_CheckSignals() != 0) return error.Raised;
+}
+
+/// Begin a call. Ends with `leave`, whatever happens in between.
+fn enter(pipeline: *PipelineObject, state: *State) raise.Error!*Pipeline {
+    const native = try open(pipeline, state);
+    pipeline.users += 1;
+    return native;
+}
+
+fn open(pipeline: *PipelineObject, state: *State) raise.Error!*Pipeline {
+    if (!pipeline.is_closed) {
+        if (pipeline.native) |native| return native;
+    }
+    return raise.ours(state, "the iterator is closed", .{});
+}
+
+fn leave(pipeline: *PipelineObject) void {
+    pipeline.users -= 1;
+    if (pipeline.is_closed and pipeline.users == 0) free(pipeline);
+}
+
+/// Keeps a pending exception, and runs no Python code in this thread.
+fn free(pipeline: *PipelineObject) void {
+    const native = pipeline.native orelse return;
+    pipeline.native = null;
+    if (pipeline.generation != fork.generation()) return native.forget();
+    const released = gil.release();
+    defer released.takeBack();
+    native.destroy();
+}
+
+fn dealloc(pipeline: *PipelineObject) callconv(.c) void {
+    free(pipeline);
+    instance.destroy(&pipeline.head);
+}
+
+fn next(pipeline: *PipelineObject) callconv(.c) ?*abi.Object {
+    // Null with nothing raised is StopIteration: the script is done.
+    return tryNext(pipeline) catch null;
+}
+
+fn tryNext(pipeline: *PipelineObject) raise.Error!?*abi.Object {
+    const state: *State = try .ofInstance(&pipeline.head);
+    const native = try enter(pipeline, state);
+    defer leave(pipeline);
+    while (true) {
+        // Each time: Python code that ran in between may have closed it, or forked.
+        _ = try open(pipeline, state);
+        try ensureStarted(pipeline, state, native);
+        // Nothing between here and the use of the answer gives the GIL away.
+        switch (native.take()) {
+            .row => |row| return try row_type.new(state, row),
+            .log => |line| try log.forward(state, line, pipeline.log_level),
+            .pending => try wait(native),
+            .done => return null,
+            .failed => |diag| return raise.diagnostics(state, diag),
+            .prepared => {}, // Seen while it was made.
+        }
+    }
+}
+
+fn ensureStarted(pipeline: *PipelineObject, state: *State, native: *Pipeline) raise.Error!void {
+    const generation = fork.generation();
+    if (pipeline.is_started) {
+        if (pipeline.generation == generation) return;
+        return raise.ours(state, "this iterator was started in another process, before a fork; " ++
+            "its thread is not here: call iter(loader) in this process", .{});
+    }
+    native.start() catch |err| return raiseStart(state, err);
+    pipeline.is_started = true;
+    pipeline.generation = generation;
+}
+
+fn start(pipeline: *PipelineObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
+    tryStart(pipeline) catch return null;
+    return abi.none();
+}
+
+fn tryStart(pipeline: *PipelineObject) raise.Error!void {
+    const state: *State = try .ofInstance(&pipeline.head);
+    const native = try enter(pipeline, state);
+    defer leave(pipeline);
+    try ensureStarted(pipeline, state, native);
+}
+
+fn close(pipeline: *PipelineObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
+    pipeline.is_closed = true;
+    if (pipeline.users == 0) free(pipeline);
+    return abi.none();
+}
+
+/// Also in the child of a fork: what is left in memory can be counted.
+fn stats(pipeline: *PipelineObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
+    return tryStats(pipeline) catch null;
+}
+
+fn tryStats(pipeline: *PipelineObject) raise.Error!*abi.Object {
+    const state: *State = try .ofInstance(&pipeline.head);
+    const native = try enter(pipeline, state);
+    defer leave(pipeline);
+    const counts = native.stats();
+    const dict = abi.PyDict_New() orelse return error.Raised;
+    errdefer abi.Py_DecRef(dict);
+    inline for (@typeInfo(Pipeline.Stats).@"struct".fields) |field| {
+        const value = @field(counts, field.name);
+        const object = switch (field.type) {
+            u64 => abi.PyLong_FromUnsignedLongLong(value),
+            []const u8 => raise.decode(value, .readable),
+            else => @compileError("no Python type for " ++ field.name),
+        } orelse return error.Raised;
+        defer abi.Py_DecRef(object);
+        if (abi.PyDict_SetItemString(dict, field.name, object) != 0) return error.Raised;
+    }
+    return dict;
+}
