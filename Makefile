@@ -30,7 +30,7 @@ demo: $(VENV)/installed ## Index, read and check real files; DATA=path for your 
 	@$(BIN)/python tools/demo.py $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/installed $(VENV)/dev ## Run the tests of the engine, then those of the installed package
-	$(ZIG) build test --summary all
+	$(ZIG) build indexer test --summary all
 	$(BIN)/pytest
 
 lint: $(VENV)/dev ## Check format, style and types

@@ -1,4 +1,4 @@
-//! The steps: `zig build` (extension and indexer), `zig build test`, `zig build fuzz`.
+//! The steps: `zig build` makes extension and indexer, `zig build test` runs the Zig tests.
 
 const std = @import("std");
 const modules = @import("build/modules.zig");
@@ -13,7 +13,9 @@ pub fn build(b: *std.Build) void {
     b.step("native", "Build the Python extension only").dependOn(&native.step);
 
     const indexer = modules.indexer(b, target, optimize, version);
-    b.getInstallStep().dependOn(&b.addInstallArtifact(indexer, .{}).step);
+    const install_indexer = b.addInstallArtifact(indexer, .{});
+    b.getInstallStep().dependOn(&install_indexer.step);
+    b.step("indexer", "Build the indexer only").dependOn(&install_indexer.step);
 
     const tests = modules.tests(b, target, version);
     b.step("test", "Run the Zig tests").dependOn(&b.addRunArtifact(tests).step);

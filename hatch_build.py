@@ -59,7 +59,7 @@ class ExtensionBuild(BuildHookInterface[Any]):
             self.app.abort(NO_LUAJIT.format(answer=asked.stderr.strip().splitlines()[0] if asked.stderr else "nothing"))
 
     def _build(self, prefix: Path) -> Path:
-        command = [sys.executable, "-m", "ziglang", "build", "native", "--release=safe"]
+        command = [sys.executable, "-m", "ziglang", "build", "native", "-Doptimize=ReleaseSafe"]
         # For any processor of the kind: the wheel may run elsewhere than it is built.
         command += ["-Dcpu=baseline", "--prefix", str(prefix)]
         status = subprocess.run(command, cwd=self.root, check=False).returncode

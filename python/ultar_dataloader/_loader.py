@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import reprlib
-from collections.abc import Iterator, Mapping
-from itertools import compress, repeat
+import weakref
+from collections.abc import Mapping
 from operator import index as as_int
 from typing import Any, Literal, Self
 
@@ -104,10 +104,10 @@ class DataLoader:
             "prefetch_bytes": _int_within("prefetch_bytes", prefetch_bytes, 1, _I64_MAX),
             "on_error": _one_of("on_error", on_error, ON_ERROR_CHOICES),
         }
-        # Serves the first `iter`, and says now what is wrong with the script.
-        self._latest = self._prepare()
-        # A list, for its `pop` is atomic: of two threads that iterate at once, one gets it.
-        self._prepared = [self._latest]
+        # Serves the first `iter`, and says now what is wrong with the script. A list, for
+        # its `pop` is atomic: of two threads that iterate at once, one gets it.
+        self._prepared = [self._prepare()]
+        self._remember(self._prepared[0])
         # Later epochs see what this one saw. After `_prepare`: it is known to be finite.
         self._arguments["config"] = _copy(self._arguments["config"])
 
@@ -136,13 +136,14 @@ class DataLoader:
         options.setdefault("search_dir", os.path.dirname(os.path.abspath(path)))
         return cls(src, config, rank, world_size, debug, **options)
 
-    def __iter__(self) -> Iterator[_native.LoadedRow]:
+    def __iter__(self) -> _native.Pipeline:
         try:
             epoch = self._prepared.pop()
         except IndexError:
             epoch = self._prepare()
-        self._latest = epoch
-        return epoch.rows()
+        self._remember(epoch)
+        epoch.start()
+        return epoch
 
     def stats(self) -> dict[str, object]:
         """Where the time went, in the epoch that was started last.
@@ -156,12 +157,18 @@ class DataLoader:
             ``rows_ahead``, ``bytes_ahead``, ``in_flight`` at this moment; the times; and
             ``backend``, with ``backend_reason`` if it is not io_uring.
         """
-        return self._latest.stats()
+        epoch = self._latest()
+        return dict(self._last_stats) if epoch is None or self._last_stats else epoch.stats()
 
-    def _prepare(self) -> _Epoch:
+    def _remember(self, epoch: _native.Pipeline) -> None:
+        # Weakly: an epoch ends when its iterator is lost. Its last statistics stay.
+        self._latest = weakref.ref(epoch)
+        self._last_stats = epoch.last_stats
+
+    def _prepare(self) -> _native.Pipeline:
         level = logging.WARNING if self._debug else logging.INFO
         try:
-            return _Epoch(_native.Pipeline(**self._arguments, log_level=level, dry=self._dry))
+            return _native.Pipeline(**self._arguments, log_level=level, dry=self._dry)
         except ScriptError as error:
             source = self._arguments["source"]
             if isinstance(source, str) and source.endswith(".lua") and "\n" not in source:
@@ -187,44 +194,6 @@ class DataLoader:
 
 
 _USUAL = (("prefetch_rows", PREFETCH_ROWS), ("prefetch_bytes", PREFETCH_BYTES), ("io", "auto"), ("on_error", "raise"))
-
-
-class _Epoch:
-    """A pipeline, while it is in use, and the statistics that it leaves behind."""
-
-    def __init__(self, pipeline: _native.Pipeline) -> None:
-        self._pipeline = pipeline
-        self._last_stats: dict[str, object] | None = None
-
-    def rows(self) -> Iterator[_native.LoadedRow]:
-        """The rows, by an iterator whose loss ends the epoch.
-
-        The loader refers to the pipeline for its statistics, so only this iterator can tell
-        that nobody wants rows any more. `compress` takes rows as long as the object beside
-        them is true, which is always; it holds that object for as long as it lives, and
-        costs a row some nanoseconds, where an iterator of ours would cost a Python call.
-        """
-        self._pipeline.start()
-        return compress(self._pipeline, repeat(_AtEnd(self)))
-
-    def stats(self) -> dict[str, object]:
-        return self._pipeline.stats() if self._last_stats is None else dict(self._last_stats)
-
-    def end(self) -> None:
-        try:
-            self._last_stats = self._pipeline.stats()
-        finally:
-            self._pipeline.close()
-
-
-class _AtEnd:
-    """Ends its epoch when it is lost."""
-
-    def __init__(self, epoch: _Epoch) -> None:
-        self._epoch = epoch
-
-    def __del__(self) -> None:
-        self._epoch.end()
 
 
 def _unpickle(cls: type[DataLoader], arguments: dict[str, Any]) -> DataLoader:

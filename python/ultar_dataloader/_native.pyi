@@ -63,7 +63,7 @@ class Pipeline:
         on_error: str,
         dry: bool,
     ) -> Self: ...
-    def __iter__(self) -> Iterator[LoadedRow]: ...
+    def __iter__(self) -> Self: ...
     def __next__(self) -> LoadedRow:
         """The next row. Starts the thread if need be.
 
@@ -82,6 +82,10 @@ class Pipeline:
 
     def close(self) -> None:
         """Stop the thread and free what it had. Rows stay valid. May be called twice."""
+
+    @property
+    def last_stats(self) -> dict[str, object]:
+        """What `stats` said last, once the pipeline is closed or lost; empty before."""
 
 @final
 class LoadedRow(Mapping[str, bytes]):

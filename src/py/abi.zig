@@ -32,6 +32,18 @@ pub const GetSet = extern struct {
     closure: ?*anyopaque = null,
 };
 
+pub const Member = extern struct {
+    name: ?[*:0]const u8 = null,
+    type: c_int = 0,
+    offset: isize = 0,
+    flags: c_int = 0,
+    doc: ?[*:0]const u8 = null,
+
+    /// `T_PYSSIZET` and `READONLY` of `structmember.h`.
+    pub const size_type = 19;
+    pub const read_only = 1;
+};
+
 pub const Slot = extern struct {
     id: c_int = 0,
     value: ?*const anyopaque = null,
@@ -54,6 +66,7 @@ pub const slot = struct {
     pub const tp_new = 65;
     pub const tp_repr = 66;
     pub const tp_richcompare = 67;
+    pub const tp_members = 72;
     pub const tp_getset = 73;
     pub const mod_exec = 2;
 };
@@ -146,6 +159,9 @@ pub extern fn PyType_IsSubtype(*Type, *Type) c_int;
 
 pub extern fn PyObject_CallFunction(callable: *Object, format: ?[*:0]const u8, ...) ?*Object;
 pub extern fn PyObject_CallMethod(*Object, name: [*:0]const u8, format: ?[*:0]const u8, ...) ?*Object;
+pub extern fn PyObject_ClearWeakRefs(object: *Object) void;
+pub extern fn PyErr_Fetch(kind: *?*Object, value: *?*Object, traceback: *?*Object) void;
+pub extern fn PyErr_Restore(kind: ?*Object, value: ?*Object, traceback: ?*Object) void;
 pub extern fn PyObject_Free(?*anyopaque) void;
 pub extern fn PyObject_GetAttrString(*Object, name: [*:0]const u8) ?*Object;
 pub extern fn PyObject_GetIter(*Object) ?*Object;

@@ -19,6 +19,10 @@ const row_type = @import("row_type.zig");
 
 const PipelineObject = extern struct {
     head: abi.Object,
+    /// CPython's list of weak references.
+    weak_references: ?*abi.Object,
+    /// A dict, empty until the pipeline is freed: then its statistics.
+    last_stats: ?*abi.Object,
     /// Null before it is made and when it is freed.
     native: ?*Pipeline,
     log_level: c_long,
@@ -35,9 +39,26 @@ pub const spec = instance.spec(PipelineObject, "ultar_dataloader._native.Pipelin
     .{ .id = abi.slot.tp_iter, .value = &abi.PyObject_SelfIter },
     .{ .id = abi.slot.tp_iternext, .value = &next },
     .{ .id = abi.slot.tp_methods, .value = &methods },
+    .{ .id = abi.slot.tp_members, .value = &members },
+    .{ .id = abi.slot.tp_getset, .value = &getset },
     .{ .id = abi.slot.tp_doc, .value = "One epoch: a script's state and the thread that runs it. An iterator of rows." },
     .{},
 });
+
+const members = [_]abi.Member{
+    .{
+        .name = "__weaklistoffset__",
+        .type = abi.Member.size_type,
+        .offset = @offsetOf(PipelineObject, "weak_references"),
+        .flags = abi.Member.read_only,
+    },
+    .{},
+};
+
+const getset = [_]abi.GetSet{
+    .{ .name = "last_stats", .get = &lastStats, .doc = "A dict: what `stats` said last, once the pipeline is closed or lost; empty before." },
+    .{},
+};
 
 const methods = [_]abi.Method{
     .{ .name = "start", .function = &start, .flags = abi.Method.no_args, .doc =
@@ -77,6 +98,7 @@ fn create(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) raise.E
 
     const pipeline = try instance.create(PipelineObject, of);
     errdefer abi.Py_DecRef(&pipeline.head); // Ends `native`, too.
+    pipeline.last_stats = abi.PyDict_New() orelse return error.Raised;
     pipeline.log_level = given.log_level;
     pipeline.generation = fork.generation();
     const native = Pipeline.create(gpa, given.native) catch return raise.memory();
@@ -132,6 +154,7 @@ fn leave(pipeline: *PipelineObject) void {
 /// Keeps a pending exception, and runs no Python code in this thread.
 fn free(pipeline: *PipelineObject) void {
     const native = pipeline.native orelse return;
+    keepStats(pipeline, native);
     pipeline.native = null;
     if (pipeline.generation != fork.generation()) return native.forget();
     const released = gil.release();
@@ -139,8 +162,19 @@ fn free(pipeline: *PipelineObject) void {
     native.destroy();
 }
 
+/// Best effort: somebody who is being freed has nobody to raise to.
+fn keepStats(pipeline: *PipelineObject, native: *Pipeline) void {
+    const dict = pipeline.last_stats orelse return;
+    var pending: [3]?*abi.Object = .{ null, null, null };
+    abi.PyErr_Fetch(&pending[0], &pending[1], &pending[2]);
+    fillStats(dict, native) catch abi.PyErr_Clear();
+    abi.PyErr_Restore(pending[0], pending[1], pending[2]);
+}
+
 fn dealloc(pipeline: *PipelineObject) callconv(.c) void {
+    if (pipeline.weak_references != null) abi.PyObject_ClearWeakRefs(&pipeline.head);
     free(pipeline);
+    if (pipeline.last_stats) |dict| abi.Py_DecRef(dict);
     instance.destroy(&pipeline.head);
 }
 
@@ -208,9 +242,20 @@ fn tryStats(pipeline: *PipelineObject) raise.Error!*abi.Object {
     const state: *State = try .ofInstance(&pipeline.head);
     const native = try enter(pipeline, state);
     defer leave(pipeline);
-    const counts = native.stats();
     const dict = abi.PyDict_New() orelse return error.Raised;
     errdefer abi.Py_DecRef(dict);
+    try fillStats(dict, native);
+    return dict;
+}
+
+fn lastStats(pipeline: *PipelineObject, _: ?*anyopaque) callconv(.c) ?*abi.Object {
+    const dict = pipeline.last_stats orelse return abi.PyDict_New();
+    abi.Py_IncRef(dict);
+    return dict;
+}
+
+fn fillStats(dict: *abi.Object, native: *Pipeline) raise.Error!void {
+    const counts = native.stats();
     inline for (@typeInfo(Pipeline.Stats).@"struct".fields) |field| {
         const value = @field(counts, field.name);
         const object = switch (field.type) {
@@ -221,5 +266,4 @@ fn tryStats(pipeline: *PipelineObject) raise.Error!*abi.Object {
         defer abi.Py_DecRef(object);
         if (abi.PyDict_SetItemString(dict, field.name, object) != 0) return error.Raised;
     }
-    return dict;
 }
