@@ -293,10 +293,8 @@ def test_print_reaches_logging_in_order(caplog):
       print("after", i)
     end
     """)
-    seen = []
     with caplog.at_level(logging.INFO, logger="ultar_dataloader.script"):
-        for row in load(script):
-            seen.append([record.getMessage() for record in caplog.records] + [row["i"].decode()])
+        seen = [[record.getMessage() for record in caplog.records] + [row["i"].decode()] for row in load(script)]
     assert seen == [
         ["zero\t0\tnil\ttrue", "1"],
         ["zero\t0\tnil\ttrue", "after\t1", "2"],
