@@ -96,9 +96,11 @@ def test_index_names_the_bad_ones(make_shard: Make, command: Command, tmp_path: 
     assert done.stderr.startswith("error: bad.tar")
     assert "Traceback" not in done.stderr
     assert (tmp_path / "good.tar.utix").exists()
-    done = command("index", "none.tar")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: none.tar: no such shard\n"
+    (tmp_path / "empty").mkdir()
+    done = command("index", "none.tar", "empty", "good.tar")
+    assert done.returncode == 1
+    assert done.stdout.startswith("0 shards indexed, 1 up to date, 2 failed")
+    assert done.stderr == "error: none.tar: no such shard\nerror: empty: no *.tar in this folder\n"
 
 
 def test_index_check_changes_nothing(make_shard: Make, command: Command) -> None:

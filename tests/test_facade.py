@@ -100,6 +100,18 @@ def test_stats_are_those_of_the_latest_epoch() -> None:
     assert loader.stats()["rows"] == 1
 
 
+def test_an_epoch_can_be_closed() -> None:
+    loader = ultar.DataLoader(COUNTING, {"count": 10**12})
+    rows = iter(loader)
+    next(rows)
+    rows.close()
+    rows.close()
+    with pytest.raises(ultar.UltarError, match="closed"):
+        next(rows)
+    assert loader.stats()["rows"] == 1
+    assert loader.stats() == loader.stats()
+
+
 def test_an_iterator_that_is_lost_ends_its_thread() -> None:
     loader = ultar.DataLoader(COUNTING, {"count": 10**12})
     tasks = Path("/proc/self/task")

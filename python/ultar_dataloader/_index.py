@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from . import _native, _paths, _progress
+from ._errors import ReadError
 
 if TYPE_CHECKING:
     from ._native import IndexCounts
@@ -191,15 +192,15 @@ class _Run:
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         begin = time.monotonic()
-        paths = self._once_each(_paths.expand(given))
+        paths = self._once_each(self._expanded(given))
         if self.progress is True:
             with _progress.bar(self.title) as show:
                 self._all(paths, jobs, show)
         else:
             self._all(paths, jobs, self.progress or (lambda _: None))
-        failures = tuple((path, self.outcomes[path]) for path in paths if path in self.outcomes)
+        failures = tuple(self.outcomes.items())
         if failures and on_error == "raise":
-            raise _noted(failures, len(paths))
+            raise _noted(failures, len(failures) + self.shards + self.skipped)
         return IndexSummary(
             shards=self.shards,
             skipped=self.skipped,
@@ -210,6 +211,16 @@ class _Run:
             warnings=tuple(self.warnings),
             failures=failures,
         )
+
+    def _expanded(self, given: _paths.Paths) -> list[str]:
+        """All shards that are named. A path that names none is a failure like that of a shard."""
+        found: list[str] = []
+        for path in _paths.listed(given):
+            try:
+                found += _paths.expand_one(path)
+            except ReadError as error:
+                self.outcomes[path] = error
+        return found
 
     def _once_each(self, paths: list[str]) -> list[str]:
         """The paths less those that name a file for a second time.

@@ -25,19 +25,25 @@ slip such as `{0..99999999999}` is noticed."""
 _RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
 
 
-def expand(paths: Paths) -> list[str]:
-    """The shards that `paths` name, in order.
-
-    Raises:
-        ReadError: A path does not exist, or a pattern or folder has no shard.
-        ValueError: A pattern stands for more than `NAMES_MAX` names.
-    """
+def listed(paths: Paths) -> list[str]:
+    """The paths and patterns, each as text."""
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    return [name for path in paths for name in _expand_one(os.fspath(path))]
+    return [os.fspath(path) for path in paths]
 
 
-def _expand_one(path: str) -> list[str]:
+def expand(paths: Paths) -> list[str]:
+    """The shards that all `paths` name, in order. Raises what `expand_one` does."""
+    return [name for path in listed(paths) for name in expand_one(path)]
+
+
+def expand_one(path: str) -> list[str]:
+    """The shards that a path or pattern names, in order.
+
+    Raises:
+        ReadError: The path does not exist, or the pattern or folder has no shard.
+        ValueError: The pattern stands for more than `NAMES_MAX` names.
+    """
     if not isinstance(path, str):
         raise TypeError(f"a path must be str, got {type(path).__name__}: {path!r}")
     if os.path.lexists(path):

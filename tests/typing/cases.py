@@ -11,6 +11,11 @@ assert_type(ultar.DataLoader.from_file(Path("script.lua"), {}, rank=1, world_siz
 assert_type(loader.stats(), dict[str, object])
 ultar.DataLoader("", io="magic")  # type: ignore[arg-type]
 
+rows = iter(loader)
+assert_type(next(rows), ultar.LoadedRow)
+assert_type(rows.stats(), dict[str, object])
+rows.close()
+
 for row in loader:
     assert_type(row, ultar.LoadedRow)
     assert_type(row[".txt"], bytes)
