@@ -42,7 +42,8 @@ stopping: std.atomic.Value(bool) = .init(false),
 /// The group that rows are being added to.
 building: ?*Group = null,
 building_since_ns: u64 = 0,
-/// Bytes of its finished rows, with the gaps that will be read along.
+/// Bytes of its finished rows, with their bookkeeping and the gaps that will be
+/// read along.
 building_bytes: u64 = 0,
 /// The row being built: where it starts in `building`, and its bytes.
 row_start: Group.RowStart = .{},
@@ -158,7 +159,7 @@ pub fn addEntry(engine: *Engine, file: *OpenFile, key: []const u8, offset: u64, 
         const gap = offset - engine.last_end;
         if (gap <= limits.read_gap_max) engine.row_bytes +|= gap;
     }
-    engine.row_bytes +|= size;
+    engine.row_bytes +|= size +| @sizeOf(Group.Entry);
     engine.last_file = file;
     engine.last_end = offset +| size;
 }
@@ -167,7 +168,6 @@ pub fn addEntry(engine: *Engine, file: *OpenFile, key: []const u8, offset: u64, 
 pub fn addBytes(engine: *Engine, key: []const u8, bytes: []const u8) Error!void {
     const group = try engine.buildingGroup();
     const offset = group.made.items.len;
-    if (offset + bytes.len > std.math.maxInt(u32)) return error.OutOfMemory;
     try group.made.ensureUnusedCapacity(engine.gpa, bytes.len);
     try group.entries.append(engine.gpa, .{
         .key = try engine.keyFor(group, key),
@@ -176,7 +176,7 @@ pub fn addBytes(engine: *Engine, key: []const u8, bytes: []const u8) Error!void 
         .size = bytes.len,
     });
     group.made.appendSliceAssumeCapacity(bytes);
-    engine.row_bytes +|= bytes.len;
+    engine.row_bytes +|= bytes.len + @sizeOf(Group.Entry);
 }
 
 /// Entries that were added and that no `finishRow` has taken up.
@@ -205,7 +205,7 @@ pub fn finishRow(engine: *Engine) Error!void {
     engine.row_bytes = 0;
     engine.row_start = .{
         .entry = @intCast(group.entries.items.len),
-        .made = @intCast(group.made.items.len),
+        .made = group.made.items.len,
         .own_key = @intCast(group.own_keys.items.len),
     };
     if (group.rowCount() >= engine.group_rows_target or

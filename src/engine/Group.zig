@@ -56,7 +56,7 @@ pub const Entry = struct {
 };
 
 /// Where a row begins in the lists of its group.
-pub const RowStart = struct { entry: u32 = 0, made: u32 = 0, own_key: u32 = 0 };
+pub const RowStart = struct { entry: u32 = 0, made: usize = 0, own_key: u32 = 0 };
 
 pub const Log = struct {
     /// Index of the row that it came before.

@@ -66,6 +66,7 @@ pub fn plan(group: *Group, scratch: *Scratch) error{OutOfMemory}!void {
     try scratch.entries.ensureTotalCapacity(gpa, group.entries.items.len);
     for (group.entries.items, 0..) |*entry, i| {
         const file = entry.file orelse continue;
+        if (entry.size == 0) continue;
         if (!file.contains(entry.offset, entry.size)) {
             try group.failures.append(gpa, .{
                 .row = group.rowOf(@intCast(i)),
@@ -75,7 +76,6 @@ pub fn plan(group: *Group, scratch: *Scratch) error{OutOfMemory}!void {
             });
             continue;
         }
-        if (entry.size == 0) continue;
         scratch.wanted.appendAssumeCapacity(.{ .source = @intFromPtr(file), .offset = entry.offset, .size = entry.size });
         scratch.entries.appendAssumeCapacity(@intCast(i));
     }
