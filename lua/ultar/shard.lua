@@ -64,7 +64,7 @@ end
 --- Every `world_size`-th row, for a `for` loop. Neighbouring rows go to different ranks.
 ---
 --- ```lua
---- for i = shard.strided(#index, loader.rank, loader.world_size) do
+--- for i in shard.strided(#index, loader.rank, loader.world_size) do
 ---   loader:add_row(tar, index[i])
 ---   loader:finish_row()
 --- end
