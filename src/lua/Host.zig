@@ -6,6 +6,7 @@ const std = @import("std");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
 const Index = @import("../utix/Index.zig");
+const OpenIndex = @import("OpenIndex.zig");
 const Status = @import("ffi.zig").Status;
 const limits = @import("../base/limits.zig");
 
@@ -16,6 +17,9 @@ engine: *Engine,
 failure: Diagnostics = .{},
 /// Rows can be made: `row_generator` runs, and not `init_ctx`.
 may_emit: bool = false,
+/// The Lua state is being closed, and these are freed after it.
+is_closing: bool = false,
+set_aside: ?*OpenIndex = null,
 
 pub const Error = error{
     /// `failure` says what.
@@ -25,6 +29,14 @@ pub const Error = error{
     Stopped,
     OutOfMemory,
 };
+
+/// Free what `__gc` functions might still have used. The Lua state is gone.
+pub fn deinit(host: *Host) void {
+    while (host.set_aside) |opened| {
+        host.set_aside = opened.next;
+        opened.destroy();
+    }
+}
 
 /// Turn an error into what the Lua side understands.
 pub fn statusOf(host: *Host, err: Error) Status {
@@ -47,12 +59,12 @@ pub fn openFile(host: *Host, path: []const u8) Error!f64 {
     };
 }
 
-pub fn openIndex(host: *Host, path: []const u8) Error!*Index {
+pub fn openIndex(host: *Host, path: []const u8) Error!*OpenIndex {
     try host.checkPath(path);
     try host.engine.poll();
     const terminated = try host.gpa.dupeZ(u8, path);
     defer host.gpa.free(terminated);
-    return Index.open(host.gpa, terminated, &host.failure);
+    return OpenIndex.open(host, terminated);
 }
 
 /// Before entries are added: is a row allowed here, and has it room?

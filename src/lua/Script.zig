@@ -61,7 +61,9 @@ pub fn init(script: *Script, gpa: std.mem.Allocator, engine: *Engine, source: *c
 pub fn deinit(script: *Script) void {
     // LuaJIT frees its arena only while its own allocator is in place.
     script.memory.remove(script.lua);
+    script.host.is_closing = true;
     c.lua_close(script.lua);
+    script.host.deinit();
 }
 
 /// Run the script's top level and its `init_ctx`.

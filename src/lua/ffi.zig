@@ -8,6 +8,7 @@
 const std = @import("std");
 const Host = @import("Host.zig");
 const Index = @import("../utix/Index.zig");
+const OpenIndex = @import("OpenIndex.zig");
 const Permutation = @import("../base/Permutation.zig");
 const Scan = @import("Scan.zig");
 const limits = @import("../base/limits.zig");
@@ -87,26 +88,26 @@ fn addEntryBytes(host: *Host, key: [*]const u8, key_size: usize, data: [*]const 
     return .done;
 }
 
-fn addRecord(host: *Host, handle: f64, index: *Index, number: f64) callconv(.c) Status {
+fn addRecord(host: *Host, handle: f64, index: *OpenIndex, number: f64) callconv(.c) Status {
     const file = host.engine.files.get(handle) orelse return host.badHandle(handle);
-    const record = recordAt(index, number) orelse return host.badRecord(index, number);
+    const record = recordAt(index, number) orelse return host.badRecord(index.index, number);
     host.checkEntry(0, record.keys.len) catch |err| return host.statusOf(err);
     for (record.keys, record.offsets, record.sizes) |key, offset, size| {
-        host.engine.addEntry(file, index.keyText(key), record.offset + offset, size) catch |err| return host.statusOf(err);
+        host.engine.addEntry(file, index.index.keyText(key), record.offset + offset, size) catch |err| return host.statusOf(err);
     }
     return .done;
 }
 
-fn addRecordKey(host: *Host, handle: f64, index: *Index, number: f64, key: [*]const u8, key_size: usize) callconv(.c) Status {
+fn addRecordKey(host: *Host, handle: f64, index: *OpenIndex, number: f64, key: [*]const u8, key_size: usize) callconv(.c) Status {
     const file = host.engine.files.get(handle) orelse return host.badHandle(handle);
-    const record = recordAt(index, number) orelse return host.badRecord(index, number);
+    const record = recordAt(index, number) orelse return host.badRecord(index.index, number);
     host.checkEntry(key_size, 1) catch |err| return host.statusOf(err);
     for (record.keys, record.offsets, record.sizes) |id, offset, size| {
-        if (!std.mem.eql(u8, index.keyText(id), key[0..key_size])) continue;
+        if (!std.mem.eql(u8, index.index.keyText(id), key[0..key_size])) continue;
         host.engine.addEntry(file, key[0..key_size], record.offset + offset, size) catch |err| return host.statusOf(err);
         return .done;
     }
-    return host.noSuchKey(index, record, key[0..key_size]);
+    return host.noSuchKey(index.index, record, key[0..key_size]);
 }
 
 fn finishRow(host: *Host) callconv(.c) Status {
@@ -131,21 +132,21 @@ fn message(host: *Host, size: *usize) callconv(.c) [*]const u8 {
     return text.ptr;
 }
 
-fn indexOpen(host: *Host, path: [*]const u8, path_size: usize, index: **Index) callconv(.c) Status {
+fn indexOpen(host: *Host, path: [*]const u8, path_size: usize, index: **OpenIndex) callconv(.c) Status {
     index.* = host.openIndex(path[0..path_size]) catch |err| return host.statusOf(err);
     return .done;
 }
 
-fn indexClose(index: *Index) callconv(.c) void {
+fn indexClose(index: *OpenIndex) callconv(.c) void {
     index.close();
 }
 
-fn indexCount(index: *Index) callconv(.c) f64 {
-    return @floatFromInt(index.count);
+fn indexCount(index: *OpenIndex) callconv(.c) f64 {
+    return @floatFromInt(index.index.count);
 }
 
-fn indexRecord(host: *Host, index: *Index, number: f64, out: *Record) callconv(.c) Status {
-    const record = recordAt(index, number) orelse return host.badRecord(index, number);
+fn indexRecord(host: *Host, index: *OpenIndex, number: f64, out: *Record) callconv(.c) Status {
+    const record = recordAt(index, number) orelse return host.badRecord(index.index, number);
     out.* = .{
         .offset = record.offset,
         .iidx = record.iidx,
@@ -161,9 +162,9 @@ fn indexRecord(host: *Host, index: *Index, number: f64, out: *Record) callconv(.
     return .done;
 }
 
-fn indexKey(index: *Index, key: u32, size: *usize) callconv(.c) ?[*]const u8 {
-    if (key >= index.columns.keys.items.len) return null;
-    const text = index.keyText(key);
+fn indexKey(index: *OpenIndex, key: u32, size: *usize) callconv(.c) ?[*]const u8 {
+    if (!index.index.hasKey(key)) return null;
+    const text = index.index.keyText(key);
     size.* = text.len;
     return text.ptr;
 }
@@ -195,10 +196,8 @@ fn permute(n: f64, seed: f64, epoch: f64, i: f64) callconv(.c) f64 {
     return @floatFromInt(Permutation.init(count, seed_number, epoch_number).at(place));
 }
 
-fn recordAt(index: *const Index, number: f64) ?Index.Record {
-    const i = wholeNumber(number) orelse return null;
-    if (i >= index.count) return null;
-    return index.record(@intCast(i));
+fn recordAt(index: *const OpenIndex, number: f64) ?Index.Record {
+    return index.record(wholeNumber(number) orelse return null);
 }
 
 /// The only door for numbers from scripts. NaN compares false and stays out.
