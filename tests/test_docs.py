@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
 import ultar_dataloader as ultar
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +90,9 @@ def test_commands_exist(snippet: Snippet, command: Callable[..., subprocess.Comp
 
 def test_verbs_in_running_text_exist(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     verbs = {
-        match[1] for page in PAGES for match in re.finditer(r"`ultar-dataloader ([a-z-]+)", page.read_text(encoding="utf-8"))
+        match[1]
+        for page in PAGES
+        for match in re.finditer(r"`ultar-dataloader ([a-z-]+)", page.read_text(encoding="utf-8"))
     }
     assert len(verbs) >= 3
     for verb in verbs:
@@ -126,7 +129,9 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_files_that_are_named_exist() -> None:
     """In backquotes, with a folder: `src/engine/Engine.zig`."""
     for page in PAGES:
-        for name in re.findall(r"`((?:src|lua|python|tests|tools|docs|build)/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8")):
+        for name in re.findall(
+            r"`((?:src|lua|python|tests|tools|docs|build)/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8")
+        ):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 

@@ -1,6 +1,7 @@
 --- What a state has before its script runs: rank and world_size, `print`, and the
 --- globals that scripts of the first generation use instead of `require`.
 
+local finalizers = require("ultar.finalizers")
 local host = require("ultar.host")
 local loader = require("ultar.loader")
 local scandir = require("ultar.scandir")
@@ -37,6 +38,7 @@ end
 function prelude.start(rank, world_size, config)
   loader.rank, loader.world_size = rank, world_size
   _G.print = print_to_log
+  finalizers.install(print_to_log)
   _G.g_loader = loader
   _G.g_config = config
   _G.msgpack_unpacker = utix.open

@@ -21,10 +21,12 @@ SCRIPTS_A_BATCH = 60
 VALUES = """nil|true|0|1|-1|0.5|1e300|-1e300|2^53|2^53+2|2^62|0/0|1/0|-1/0|""|"a\\0b"|"\\255\\254"|(".jpg"):rep(30)|
 {}|{1,2}|{".bin"}|{[0]=1}|print|function() end|coroutine.create(function() end)|setmetatable({},{__index=error})|
 loader|utix|h|closed|index|row|index[1]|index[0]|index[1e9]|row.keys|row.sizes|config.tar|config.tar..".utix"|
-"/proc/self/mem"|"/nonexistent"|config|io.stdout|".bin"|"0"|100|512|12345678|index.iter|newproxy(true)""".replace("\n", "").split("|")
+"/proc/self/mem"|"/nonexistent"|config|io.stdout|".bin"|"0"|100|512|12345678|index.iter|newproxy(true)""".replace(
+    "\n", ""
+).split("|")
 
-CALLS = """loader:open_file(V)|loader:close_file(V)|loader:add_entry(V,V,V,V)|loader:add_entry(h,V,V,V)|loader:add_entry(h,".x",512,V)|
-loader:add_entry(h,".x",V,10)|loader:add_entry_bytes(V,V)|loader:add_entry_bytes(".b",V)|loader:add_row(V,V)|loader:add_row(h,V)|
+CALLS = """loader:open_file(V)|loader:close_file(V)|loader:add_entry(V,V,V,V)|loader:add_entry(h,V,V,V)|
+loader:add_entry(h,".x",512,V)|loader:add_entry(h,".x",V,10)|loader:add_entry_bytes(V,V)|loader:add_entry_bytes(".b",V)|loader:add_row(V,V)|loader:add_row(h,V)|
 loader:add_row(h,row,V)|loader:add_row(h,index[math.random(9)])|loader:finish_row()|loader.finish_row(V)|loader.add_row(V,h,row)|
 utix.open(V)|index[V]|#index|row:size(V)|row:has(V)|row:range(V)|row[V]|row.metadata|index:iter()()|index.iter(V)|
 require("ultar.scandir").open(V)|shard.by_shard(V,V,V)|shard.strided(V,V,V)|shard.contiguous(V,V,V)|shard.equal(V,V,V,V)|shard.expand(V)|
@@ -117,6 +119,8 @@ def test_no_script_crashes_or_hangs(make_shard: Callable[..., Path], batch: int)
     done = run_python(BATCH, timeout=120, config={"tar": str(tar), "first": first, "count": SCRIPTS_A_BATCH})
     seeds = done.stdout.split()
     last = seeds[-1] if seeds else "none"
-    assert done.returncode == 0, f"seed {last} (see `script`), exit {done.returncode}:\n{done.stderr}\n{script(int(last))}"
+    assert done.returncode == 0, (
+        f"seed {last} (see `script`), exit {done.returncode}:\n{done.stderr}\n{script(int(last))}"
+    )
     assert done.stderr == ""
     assert len(seeds) == SCRIPTS_A_BATCH

@@ -316,6 +316,28 @@ def test_a_script_that_only_prints_is_held_back(caplog):
             next(rows)
 
 
+def test_an_error_in_a_finalizer_is_output_and_no_crash(caplog):
+    """LuaJIT throws it from wherever the collector runs, and may not survive that."""
+    script = generator("""
+    local ffi = require("ffi")
+    for i = 1, 200 do
+      local p = newproxy(true)
+      getmetatable(p).__gc = function() error("in __gc") end
+      ffi.gc(ffi.new("int[1]"), function() error("in ffi.gc") end)
+      if i == 1 then kept = p else p = nil end  -- One for the closing of the state.
+      loader:add_entry_bytes("i", tostring(i))
+      loader:finish_row()
+      if i % 50 == 0 then collectgarbage() end
+    end
+    """)
+    with caplog.at_level(logging.INFO, logger="ultar_dataloader.script"):
+        assert len(list(load(script))) == 200
+    text = caplog.text
+    assert "error in a finalizer" in text
+    assert "in __gc" in text
+    assert "in ffi.gc" in text
+
+
 def test_first_generation_scripts_still_run(make_shard):
     shard = make_shard({"a": {".txt": b"one"}, "b": {".txt": b"two"}})
     script = """
