@@ -7,6 +7,8 @@ local getinfo, getlocal = debug.getinfo, debug.getlocal
 local M = {}
 
 local VALUE_BYTES_MAX = 60
+-- Functions shown. Endless recursion has tens of thousands, all alike.
+local LEVELS_MAX = 50
 
 ---@param value any
 ---@return string
@@ -34,7 +36,8 @@ local function describe(info)
   return ("%s: in function <%s:%d>"):format(where, info.short_src, info.linedefined)
 end
 
---- Print the call stack with the local variables of each function, innermost first.
+--- Print the call stack with the local variables of each function, innermost first, of
+--- at most 50 functions.
 ---
 --- ```lua
 --- require("ultar.debug").dump_stack()
@@ -58,6 +61,10 @@ function M.dump_stack()
     end
     level = level + 1
     info = getinfo(level, "nSl")
+    if info and level > LEVELS_MAX + 1 then
+      lines[#lines + 1] = "  ..."
+      break
+    end
   end
   local text = table.concat(lines, "\n")
   print(text)

@@ -37,7 +37,7 @@ for r in index:iter() do loader:add_row(h,r) loader:finish_row() end|debug.dump_
 WRAPPERS = [
     "{}",
     "pcall(function() {} end)",
-    "xpcall(function() {} end, function(e) {} return e end)",
+    "xpcall(function() {} end, function(e) {} return e end)",  # A handler that fails is called again, deeper.
     "coroutine.wrap(function() {} end)()",
     "local co = coroutine.create(function() {} coroutine.yield(5) {} end) coroutine.resume(co) coroutine.resume(co)",
     "table.sort({{3,1,2}}, function(a, b) {} return a < b end)",
