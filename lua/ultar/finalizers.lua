@@ -6,7 +6,8 @@
 --- error becomes a line of output, as in later versions of LuaJIT.
 
 local ffi = require("ffi")
-local pcall, rawset, tostring, type = pcall, rawset, tostring, type
+local getmetatable, pcall, rawset = getmetatable, pcall, rawset
+local setmetatable, tostring, type = setmetatable, tostring, type
 
 ---@type fun(text: string)
 local report
@@ -27,12 +28,19 @@ local function protect(finalizer)
   end
 end
 
--- For the metatables of proxies, which a script gets empty and fills.
-local watching = {
-  __newindex = function(metatable, name, value)
-    rawset(metatable, name, name == "__gc" and protect(value) or value)
-  end,
-}
+--- What `getmetatable` answers for a proxy: a table that stays empty, so that every
+--- assignment comes by here, also the second one of `__gc`.
+---@param metatable table The one that the proxy has
+---@return table
+local function guarded(metatable)
+  return setmetatable({}, {
+    __index = metatable,
+    __newindex = function(_, name, value)
+      rawset(metatable, name, name == "__gc" and protect(value) or value)
+    end,
+    __metatable = false,
+  })
+end
 
 --- Replace what sets finalizers by what sets protected ones.
 ---@param to fun(text: string) Where an error is reported
@@ -43,7 +51,8 @@ function finalizers.install(to)
   function newproxy(template)
     local proxy = newproxy_plain(template)
     if template == true then
-      setmetatable(getmetatable(proxy), watching)
+      local metatable = getmetatable(proxy)
+      metatable.__metatable = guarded(metatable)
     end
     return proxy
   end
