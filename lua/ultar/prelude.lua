@@ -1,6 +1,7 @@
 --- What a state has before its script runs: rank and world_size, `print`, and the
 --- globals that scripts of the first generation use instead of `require`.
 
+require("ultar.iteration") -- Before all that uses `pairs`.
 local finalizers = require("ultar.finalizers")
 local host = require("ultar.host")
 local loader = require("ultar.loader")
