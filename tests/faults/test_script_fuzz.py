@@ -183,29 +183,3 @@ def test_no_script_crashes_or_hangs(make_shard: Callable[..., Path], tmp_path: P
     assert sum(outcomes.values()) == SCRIPTS_A_BATCH
     # Else all this would be about scripts that die at once.
     assert outcomes["ended-rows"] and outcomes["failed-rows"] + outcomes["dropped-rows"], outcomes
-
-
-def test_an_error_of_a_finalizer_that_replaced_another_stays_with_it(io: str) -> None:
-    """It would be thrown at any allocation, where LuaJIT dies of it."""
-    done = run_python(
-        """
-        from support import generator, load
-        rows = list(load(generator('''
-            for i = 1, 3000 do
-              local p = newproxy(true)
-              local m = getmetatable(p)
-              m.__gc = print
-              m.__gc = function() error({}) end
-              p, m = nil, nil
-              local t = {}
-              for j = 1, 200 do t[j] = { tostring(j) .. i } end
-              loader:add_entry_bytes("k", ("x"):rep(i))
-              loader:finish_row()
-              pcall(loader.open_file, loader, "/nonexistent" .. i)
-            end
-        '''), config["io"]))
-        print(len(rows))
-        """,
-        config={"io": io},
-    )
-    assert (done.returncode, done.stdout) == (0, "3000\n"), done.stderr

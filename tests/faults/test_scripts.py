@@ -316,67 +316,6 @@ def test_a_script_that_only_prints_is_held_back(caplog):
             next(rows)
 
 
-def test_an_error_in_a_finalizer_is_output_and_no_crash(caplog):
-    """LuaJIT throws it from wherever the collector runs, and may not survive that."""
-    script = generator("""
-    local ffi = require("ffi")
-    for i = 1, 200 do
-      local p = newproxy(true)
-      getmetatable(p).__gc = function() error("in __gc") end
-      ffi.gc(ffi.new("int[1]"), function() error("in ffi.gc") end)
-      if i == 1 then kept = p else p = nil end  -- One for the closing of the state.
-      loader:add_entry_bytes("i", tostring(i))
-      loader:finish_row()
-      if i % 50 == 0 then collectgarbage() end
-    end
-    """)
-    with caplog.at_level(logging.INFO, logger="ultar_dataloader.script"):
-        assert len(list(load(script))) == 200
-    text = caplog.text
-    assert "error in a finalizer" in text
-    assert "in __gc" in text
-    assert "in ffi.gc" in text
-
-
-def test_no_pairs_loop_ends_early():
-    """LuaJIT issue 827: when its own `pairs` loop leaves the compiler's list, it may skip what is left."""
-    [row] = load(
-        generator("""
-        local t = {1, 2, 3, 4, 5}
-        local tab = {a = t, b = t, c = t, d = t, e = t}
-        local function f(...) for j = 1, 100 do end end
-        local wrong = 0
-        for i = 1, 20000 do
-          f()
-          local count, listed = 0, 0
-          for k, v in pairs(tab) do for _ in next, v do end count = count + 1 end
-          table.foreach(tab, function() listed = listed + 1 end)
-          if count ~= 5 or listed ~= 5 then wrong = wrong + 1 end
-        end
-        loader:add_entry_bytes("wrong", tostring(wrong))
-        loader:finish_row()
-        """)
-    )
-    assert row["wrong"] == b"0"
-
-
-@pytest.mark.parametrize("when", ["p = nil collectgarbage() collectgarbage()", "kept = p"])
-def test_a_pairs_loop_in_a_finalizer_ends(when, caplog):
-    """A compiled one of LuaJIT would not, where it may not compile another way out of it."""
-    script = generator("""
-    local json = require("ultar.json")
-    local function count(t) local n = 0 for _ in pairs(t) do n = n + 1 end return n end
-    for i = 1, 300 do count({x = 1, y = 2}) json.encode({ -1e300 }) end
-    local p = newproxy(true)
-    getmetatable(p).__gc = function() print(count({1, 2, "a", k = 2}), json.encode({true, {k = 1}}), count({})) end
-    WHEN
-    """)
-    with caplog.at_level(logging.INFO, logger="ultar_dataloader.script"):
-        assert list(load(script.replace("WHEN", when))) == []
-    # Nobody is left to hear what is printed while the state closes.
-    assert when == "kept = p" or '4\t[true,{"k":1}]\t0' in caplog.text
-
-
 def test_first_generation_scripts_still_run(make_shard):
     shard = make_shard({"a": {".txt": b"one"}, "b": {".txt": b"two"}})
     script = """
