@@ -181,7 +181,7 @@ class _Run:
     samples: int = 0
     entries: int = 0
     bytes: int = 0
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
     outcomes: dict[str, Exception] = field(default_factory=dict)
 
     def over(self, given: _paths.Paths, jobs: int | None, on_error: str) -> IndexSummary:
@@ -198,7 +198,10 @@ class _Run:
                 self._all(paths, jobs, show)
         else:
             self._all(paths, jobs, self.progress or (lambda _: None))
-        failures = tuple(self.outcomes.items())
+        # As the shards were named, not as threads happened to end.
+        place = {path: i for i, path in enumerate(paths)}
+        failures = tuple(sorted(self.outcomes.items(), key=lambda outcome: place.get(outcome[0], -1)))
+        warnings = sorted(self.warnings, key=lambda warning: place[warning[0]])
         if failures and on_error == "raise":
             raise _noted(failures, len(failures) + self.shards + self.skipped)
         return IndexSummary(
@@ -208,7 +211,7 @@ class _Run:
             entries=self.entries,
             bytes=self.bytes,
             seconds=time.monotonic() - begin,
-            warnings=tuple(self.warnings),
+            warnings=tuple(text for _, text in warnings),
             failures=failures,
         )
 
@@ -239,7 +242,8 @@ class _Run:
             if first is path:
                 kept.append(path)
             elif _place(first) != _place(path):
-                self.warnings.append(f"{path}: the same file as {first}; indexed once, with the index beside {first}")
+                text = f"{path}: the same file as {first}; indexed once, with the index beside {first}"
+                self.warnings.append((first, text))
         return kept
 
     def _all(self, paths: list[str], jobs: int, show: Callable[[IndexProgress], object]) -> None:
@@ -282,7 +286,7 @@ class _Run:
         self.samples += counts["samples"]
         self.entries += counts["entries"]
         self.bytes += counts["bytes"]
-        self.warnings += [text if path in text else f"{path}: {text}" for text in counts["warnings"]]
+        self.warnings += [(path, text if path in text else f"{path}: {text}") for text in counts["warnings"]]
 
 
 def _place(path: str) -> tuple[str, str]:
