@@ -36,6 +36,7 @@ class Pipeline:
         world_size: Number of processes that share the dataset.
         log_level: Of ``logging``, for what the script prints.
         io: ``"auto"``, ``"uring"`` or ``"threads"``.
+        access: ``"auto"``, ``"read"``, ``"mmap"`` or ``"direct"``.
         prefetch_rows: Finished rows ahead of the consumer, at most.
         prefetch_bytes: Payload bytes ahead of the consumer, at most.
         on_error: ``"raise"`` or ``"skip"``.
@@ -58,6 +59,7 @@ class Pipeline:
         world_size: int,
         log_level: int,
         io: str,
+        access: str,
         prefetch_rows: int,
         prefetch_bytes: int,
         on_error: str,

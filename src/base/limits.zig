@@ -8,6 +8,8 @@ const assert = @import("std").debug.assert;
 /// can pin; it is also the size up to which neighbouring reads are merged, and
 /// 256 KiB stays in the second-level cache between the read and its use.
 pub const group_bytes_target = 256 * 1024;
+/// The same with `access="mmap"`, where a group pins no memory.
+pub const mapped_group_bytes_target = 1024 * 1024;
 /// Rows in one group: tiny rows cross to Python this many at a time.
 pub const group_rows_max = 1024;
 /// Entries of one file that lie at most this far apart share a read.
@@ -15,6 +17,15 @@ pub const read_gap_max = 8 * 1024;
 /// One submission to the kernel; longer ranges are several, so that they run
 /// in parallel and can be stopped in between.
 pub const read_bytes_max = 4 * 1024 * 1024;
+/// Files mapped at once, with `access="mmap"`: further ones are read.
+pub const mappings_max = 16 * 1024;
+/// Pages of mapped files that one loader keeps present, for they count as memory of the
+/// process; more are given up at once, which costs a fifth of doing so range by range.
+pub const mapped_bytes_max = 256 * 1024 * 1024;
+/// Direct reads whose blocks are larger than a page do not fit our buffers.
+pub const direct_alignment_max = 4096;
+/// Groups of mapped rows that the kernel reads ahead before the first is waited for.
+pub const mapped_groups_ahead = 16;
 /// Reads the kernel may hold at once.
 pub const in_flight_max = 128;
 /// Threads of the backend that has no io_uring.

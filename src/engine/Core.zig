@@ -7,11 +7,14 @@ const std = @import("std");
 const BufferPool = @import("BufferPool.zig");
 const Group = @import("Group.zig");
 const Keys = @import("Keys.zig");
+const Mapping = @import("../io/Mapping.zig");
 
 gpa: std.mem.Allocator,
 refs: std.atomic.Value(usize) = .init(1),
 buffers: BufferPool,
 keys: Keys,
+/// The first mapped file that lost bytes, until the consumer is told.
+first_lost: Mapping.First = .init(null),
 /// Groups that rows have let go of, to be used again. Any thread pushes; the
 /// engine's thread takes the whole list at once, so that a node which goes and
 /// comes back cannot be mistaken for one that stayed.
@@ -61,6 +64,7 @@ pub fn recycleGroup(core: *Core, group: *Group) void {
 
 fn release(core: *Core) void {
     if (core.refs.fetchSub(1, .acq_rel) != 1) return;
+    if (core.first_lost.raw) |mapping| mapping.release();
     destroyAll(core.spare.raw, core.gpa);
     destroyAll(core.spare_taken, core.gpa);
     core.keys.deinit();

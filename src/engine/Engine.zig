@@ -18,6 +18,7 @@ const OpenFile = @import("OpenFile.zig");
 const RowQueue = @import("RowQueue.zig");
 const Stats = @import("Stats.zig");
 const limits = @import("../base/limits.zig");
+const mapped = @import("mapped.zig");
 const os = @import("../base/os.zig");
 const reading = @import("reading.zig");
 const sync = @import("../base/sync.zig");
@@ -29,13 +30,15 @@ core: *Core,
 queue: RowQueue,
 stats: Stats = .{},
 files: FileTable = .{},
-/// Descriptors: of the files in the table, and of those that the script has
-/// closed and that reads still need.
+/// Files in the table, and those that the script has closed and that reads
+/// still need.
 open_count: usize = 0,
 backend: Backend = undefined,
 backend_ready: std.atomic.Value(bool) = .init(false),
 /// For waits while there is no backend, in `init_ctx`.
 idle: sync.Event = .{},
+/// The script's files cannot be read as `options.access` says, and that was said.
+warned_of_access: bool = false,
 /// Set from outside: every call then answers `Stopped`.
 stopping: std.atomic.Value(bool) = .init(false),
 
@@ -57,12 +60,15 @@ group_rows_target: u32 = 1,
 /// Groups whose reads are under way, in order.
 reading_first: ?*Group = null,
 reading_last: ?*Group = null,
+reading_count: u32 = 0,
+mapped_pace: mapped.Pace = .{},
 scratch: reading.Scratch = .{},
 
 pub const Options = struct {
     /// Bounds of what lies ahead of the consumer.
     rows_max: u32,
     bytes_max: u64,
+    access: OpenFile.Access = .auto,
     /// Read nothing: rows only say what would be read.
     dry: bool = false,
 };
@@ -117,11 +123,27 @@ pub fn wake(engine: *Engine) void {
 
 pub fn openFile(engine: *Engine, path: []const u8, diag: *Diagnostics) !f64 {
     const file = try OpenFile.open(engine.gpa, path, &engine.open_count, diag);
-    return engine.files.add(engine.gpa, file) catch |err| {
+    errdefer {
         file.endUse();
         file.release();
-        return err;
+    }
+    if (!engine.options.dry) switch (try file.allow(engine.options.access, &engine.core.first_lost)) {
+        .ok => {},
+        .err => |errno| try engine.warnOfAccess(path, errno),
     };
+    return engine.files.add(engine.gpa, file);
+}
+
+/// Once: where one file refuses, others on the same storage will.
+fn warnOfAccess(engine: *Engine, path: []const u8, errno: os.Errno) Error!void {
+    if (engine.warned_of_access) return;
+    engine.warned_of_access = true;
+    var reason: [128]u8 = undefined;
+    const text = try std.fmt.allocPrint(engine.gpa, "{s}: access=\"{t}\" is not possible ({s}): read plainly, as are others that refuse", .{
+        path, engine.options.access, os.describe(errno, &reason),
+    });
+    defer engine.gpa.free(text);
+    try engine.log(true, text);
 }
 
 /// Rows that are finished are read all the same. Waits when the script closes
@@ -267,10 +289,12 @@ pub fn abandonReads(engine: *Engine) void {
         group.discard();
     }
     engine.reading_last = null;
+    engine.reading_count = 0;
 }
 
 fn groupBytesTarget(engine: *const Engine) u64 {
-    return @min(limits.group_bytes_target, engine.options.bytes_max / 4);
+    const target: u64 = if (engine.options.access == .mmap) limits.mapped_group_bytes_target else limits.group_bytes_target;
+    return @min(target, engine.options.bytes_max / 4);
 }
 
 fn buildingGroup(engine: *Engine) error{OutOfMemory}!*Group {
@@ -323,10 +347,12 @@ fn submitBuilding(engine: *Engine) Error!void {
             engine.stats.read_bytes.add(read.size);
             engine.backend.submit(&read.completion);
         }
+        engine.mapped_pace.readAhead(group);
     }
     group.next = null;
     if (engine.reading_last) |last| last.next = group else engine.reading_first = group;
     engine.reading_last = group;
+    engine.reading_count += 1;
     if (engine.backend_ready.raw) engine.tick(.poll) else engine.publish();
 }
 
@@ -349,9 +375,13 @@ fn waitForRoom(engine: *Engine, group: *const Group) error{Stopped}!void {
     }
 }
 
+/// Wait until something gets on.
 fn waitTick(engine: *Engine, counter: *Stats.Counter) void {
     const start_ns = os.monotonicNs();
-    engine.tick(.block);
+    if (engine.reading_first) |group| {
+        if (group.mapped_pending) mapped.complete(group, &engine.mapped_pace, &engine.backend);
+        engine.tick(if (group.reads_pending > 0) .block else .poll);
+    } else engine.tick(.block);
     counter.add(os.monotonicNs() - start_ns);
 }
 
@@ -363,8 +393,14 @@ fn tick(engine: *Engine, wait: Backend.Wait) void {
 /// Hand over the groups at the front that are complete.
 fn publish(engine: *Engine) void {
     while (engine.reading_first) |group| {
+        if (group.mapped_pending) {
+            // The kernel has time to read ahead, unless somebody waits for it.
+            if (engine.mapped_pace.holdsBack(engine.reading_count) and !engine.queue.isStarving()) return;
+            mapped.complete(group, &engine.mapped_pace, &engine.backend);
+        }
         if (group.reads_pending > 0) return;
         engine.reading_first = group.next;
+        engine.reading_count -= 1;
         if (engine.reading_first == null) engine.reading_last = null;
         group.endFileUse();
         engine.queue.push(group);

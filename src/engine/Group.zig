@@ -11,6 +11,7 @@ const std = @import("std");
 const BufferPool = @import("BufferPool.zig");
 const Core = @import("Core.zig");
 const Keys = @import("Keys.zig");
+const Mapping = @import("../io/Mapping.zig");
 const OpenFile = @import("OpenFile.zig");
 const Read = @import("Read.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
@@ -35,6 +36,12 @@ files: std.ArrayList(*OpenFile) = .empty,
 own_keys: std.ArrayList(*const Keys.Key) = .empty,
 failures: std.ArrayList(Failure) = .empty,
 buffer: ?BufferPool.Buffer = null,
+/// Ranges of mapped files, each with a reference, that rows are views of.
+mapped: std.ArrayList(Mapped) = .empty,
+/// They are not known to be present.
+mapped_pending: bool = false,
+/// For what had to be read after all.
+mapped_buffer: ?BufferPool.Buffer = null,
 reads: std.ArrayList(Read) = .empty,
 /// A second try for each entry of a read that failed for several.
 retries: std.ArrayList(*Read) = .empty,
@@ -54,6 +61,9 @@ pub const Entry = struct {
     /// Where the payload is, once the group is ready. Null in a dry run.
     payload: ?[*]const u8 = null,
 };
+
+/// A range of a mapped file.
+pub const Mapped = struct { mapping: *Mapping, file: *OpenFile, start: u64, end: u64 };
 
 /// Where a row begins in the lists of its group.
 pub const RowStart = struct { entry: u32 = 0, made: usize = 0, own_key: u32 = 0 };
@@ -90,6 +100,7 @@ pub fn deinit(group: *Group) void {
     group.made.deinit(gpa);
     group.files.deinit(gpa);
     group.own_keys.deinit(gpa);
+    group.mapped.deinit(gpa);
     group.failures.deinit(gpa);
     group.reads.deinit(gpa);
     group.retries.deinit(gpa);
@@ -103,11 +114,14 @@ pub fn clear(group: *Group) void {
     for (group.logs.items) |log| core.gpa.free(log.text);
     for (group.retries.items) |read| core.gpa.destroy(read);
     if (group.buffer) |buffer| core.buffers.release(buffer);
-    group.buffer = null;
+    if (group.mapped_buffer) |buffer| core.buffers.release(buffer);
+    group.loseBuffers();
+    for (group.mapped.items) |range| range.mapping.release();
+    group.mapped_pending = false;
     group.reads_pending = 0;
     group.out_of_memory = false;
     group.cost_bytes = 0;
-    inline for (.{ "entries", "row_ends", "logs", "made", "files", "own_keys", "failures", "reads", "retries" }) |name| {
+    inline for (.{ "entries", "row_ends", "logs", "made", "files", "own_keys", "mapped", "failures", "reads", "retries" }) |name| {
         const list = &@field(group, name);
         const keep_bytes_max = 64 * 1024;
         if (list.capacity * @sizeOf(std.meta.Elem(@TypeOf(list.items))) > keep_bytes_max) {
@@ -116,6 +130,12 @@ pub fn clear(group: *Group) void {
             list.clearRetainingCapacity();
         }
     }
+}
+
+/// Not give them back: somebody has them already, or the kernel may still write to them.
+pub fn loseBuffers(group: *Group) void {
+    group.buffer = null;
+    group.mapped_buffer = null;
 }
 
 /// Drop a reference. Any thread.
@@ -179,6 +199,17 @@ pub fn failureOf(group: *const Group, row: u32) ?Failure {
         if (first == null or failure.isBefore(first.?)) first = failure;
     }
     return first;
+}
+
+/// The mapping of an entry's bytes if those turned out to be gone.
+pub fn lostMapping(group: *const Group, entry: Entry) ?*Mapping {
+    for (group.mapped.items) |range| {
+        if (range.file != entry.file or !range.mapping.isLost(entry.offset +| entry.size)) continue;
+        const place = @intFromPtr(entry.payload);
+        const first = @intFromPtr(range.mapping.bytes.ptr);
+        if (place >= first and place < first + range.mapping.bytes.len) return range.mapping;
+    }
+    return null;
 }
 
 /// Report a failure: file, key, offset, what was wanted and what was got.

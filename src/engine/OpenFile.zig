@@ -6,6 +6,8 @@ const std = @import("std");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const os = @import("../base/os.zig");
 const File = @import("../io/File.zig");
+const Mapping = @import("../io/Mapping.zig");
+const limits = @import("../base/limits.zig");
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
@@ -13,12 +15,31 @@ path: [:0]const u8,
 fd: os.fd_t,
 /// Bytes as of the last look; 0 where the kernel does not say (procfs).
 size: u64,
+/// With `Access.mmap`, where the file allows it: rows are views of it.
+mapping: ?*Mapping = null,
+/// With `Access.direct`, where the file allows it.
+direct: ?Direct = null,
 /// Who needs the descriptor: the file table and unfinished groups. Engine's thread.
 users: u32 = 1,
-/// Of the engine: how many descriptors there are.
+/// Of the engine: how many files there are.
 open_count: *usize,
 /// Who needs this memory: the above and finished groups. Any thread.
 refs: std.atomic.Value(u32) = .init(1),
+
+/// How the bytes of files reach rows.
+pub const Access = enum {
+    /// What measurement supports for files that anybody may change: `read`.
+    auto,
+    /// Read into buffers of ours, by way of the page cache.
+    read,
+    /// Views of the page cache, without a copy.
+    mmap,
+    /// Read into buffers of ours, past the page cache.
+    direct,
+};
+
+/// A second descriptor. What it cannot read in whole blocks, the first one does.
+pub const Direct = struct { fd: os.fd_t, alignment: u32 };
 
 /// `open_count` goes up by one, and down again when the descriptor is closed.
 pub fn open(gpa: std.mem.Allocator, path: []const u8, open_count: *usize, diag: *Diagnostics) error{ ReadFailed, OutOfMemory }!*OpenFile {
@@ -30,6 +51,37 @@ pub fn open(gpa: std.mem.Allocator, path: []const u8, open_count: *usize, diag: 
     open_file.* = .{ .gpa = gpa, .path = owned, .fd = file.fd, .size = file.size, .open_count = open_count };
     open_count.* += 1;
     return open_file;
+}
+
+/// Make the file readable in the wanted way. The kernel's number where that
+/// cannot be: the file is then read plainly.
+pub fn allow(file: *OpenFile, access: Access, first_lost: *Mapping.First) error{OutOfMemory}!os.Result(void) {
+    switch (access) {
+        .auto, .read => {},
+        .mmap => if (file.size > 0) switch (try Mapping.create(file.gpa, file.fd, file.size, file.path, first_lost)) {
+            .ok => |mapping| file.mapping = mapping,
+            .err => |errno| return .{ .err = errno },
+        },
+        .direct => switch (openDirect(file.fd)) {
+            .ok => |direct| file.direct = direct,
+            .err => |errno| return .{ .err = errno },
+        },
+    }
+    return .{ .ok = {} };
+}
+
+fn openDirect(fd: os.fd_t) os.Result(Direct) {
+    const alignment = switch (os.fstat(fd)) {
+        .ok => |stat| stat.direct_alignment,
+        .err => |errno| return .{ .err = errno },
+    };
+    if (alignment == 0 or alignment > limits.direct_alignment_max or !std.math.isPowerOfTwo(alignment)) {
+        return .{ .err = @intFromEnum(std.c.E.INVAL) };
+    }
+    return switch (os.openDirect(fd)) {
+        .ok => |direct| .{ .ok = .{ .fd = direct, .alignment = alignment } },
+        .err => |errno| .{ .err = errno },
+    };
 }
 
 /// One more unfinished group reads from it.
@@ -45,6 +97,9 @@ pub fn endUse(file: *OpenFile) void {
     file.users -= 1;
     if (file.users > 0) return;
     os.close(file.fd);
+    if (file.direct) |direct| os.close(direct.fd);
+    if (file.mapping) |mapping| mapping.release();
+    file.mapping = null;
     file.open_count.* -= 1;
 }
 

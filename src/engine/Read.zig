@@ -16,7 +16,15 @@ size: u64,
 /// A second try, for one entry alone.
 single: bool = false,
 
+/// Past the page cache where the file allows it: range and target are then in
+/// whole blocks.
 pub fn init(backend: *Backend, group: *Group, file: *OpenFile, offset: u64, target: []u8) Read {
+    var read = plain(backend, group, file, offset, target);
+    if (file.direct) |direct| read.completion.fd = direct.fd;
+    return read;
+}
+
+pub fn plain(backend: *Backend, group: *Group, file: *OpenFile, offset: u64, target: []u8) Read {
     return .{
         .completion = .{ .fd = file.fd, .target = target, .offset = offset, .callback = reading.complete },
         .backend = backend,
@@ -25,6 +33,10 @@ pub fn init(backend: *Backend, group: *Group, file: *OpenFile, offset: u64, targ
         .offset = offset,
         .size = target.len,
     };
+}
+
+pub fn isDirect(read: *const Read) bool {
+    return read.completion.fd != read.file.fd;
 }
 
 pub const Part = struct { entry: u32, offset: u64, size: u64 };

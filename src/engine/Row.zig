@@ -1,6 +1,7 @@
 //! A row that the consumer holds: two words, and one reference to its group.
 const Row = @This();
 
+const Diagnostics = @import("../base/Diagnostics.zig");
 const Group = @import("Group.zig");
 
 group: *Group,
@@ -30,6 +31,18 @@ pub fn entry(row: Row, i: u32) Entry {
         .offset = if (e.file != null) e.offset else 0,
         .size = e.size,
     };
+}
+
+/// Report why bytes of the row, which were there, are not to be trusted any more,
+/// if so. To be asked after they were copied.
+pub fn isLost(row: Row, diag: *Diagnostics) bool {
+    if (row.group.mapped.items.len == 0) return false;
+    for (row.group.rowEntries(row.index)) |e| {
+        const mapping = row.group.lostMapping(e) orelse continue;
+        mapping.describeLoss(diag);
+        return true;
+    }
+    return false;
 }
 
 /// Give the row up. Any thread.

@@ -8,7 +8,11 @@ const Group = @import("Group.zig");
 const OpenFile = @import("OpenFile.zig");
 const Read = @import("Read.zig");
 const limits = @import("../base/limits.zig");
+const mapped = @import("mapped.zig");
 const merge = @import("merge.zig");
+
+/// Payloads begin at a line of the cache.
+const line_bytes = 64;
 
 /// Size of a buffer that nobody has: taking it fails, and with it the group.
 const impossible = std.math.maxInt(u64);
@@ -64,6 +68,7 @@ pub fn plan(group: *Group, scratch: *Scratch) error{OutOfMemory}!void {
     scratch.entries.clearRetainingCapacity();
     try scratch.wanted.ensureTotalCapacity(gpa, group.entries.items.len);
     try scratch.entries.ensureTotalCapacity(gpa, group.entries.items.len);
+    var alignment: u32 = line_bytes;
     for (group.entries.items, 0..) |*entry, i| {
         const file = entry.file orelse continue;
         if (entry.size == 0) continue;
@@ -76,10 +81,16 @@ pub fn plan(group: *Group, scratch: *Scratch) error{OutOfMemory}!void {
             });
             continue;
         }
-        scratch.wanted.appendAssumeCapacity(.{ .source = @intFromPtr(file), .offset = entry.offset, .size = entry.size });
+        if (file.mapping) |mapping| {
+            if (mapping.has(entry.offset, entry.size)) {
+                try mapped.use(group, file, mapping, entry);
+                continue;
+            }
+        }
+        scratch.wanted.appendAssumeCapacity(wantedFor(file, entry, &alignment));
         scratch.entries.appendAssumeCapacity(@intCast(i));
     }
-    scratch.plan.make(gpa, scratch.wanted.items, .{ .gap = limits.read_gap_max, .alignment = 64 }) catch |err| switch (err) {
+    scratch.plan.make(gpa, scratch.wanted.items, .{ .gap = limits.read_gap_max, .alignment = alignment }) catch |err| switch (err) {
         error.OutOfMemory => return error.OutOfMemory,
         error.TooLarge => scratch.plan.bytes = impossible,
     };
@@ -92,11 +103,23 @@ pub fn plan(group: *Group, scratch: *Scratch) error{OutOfMemory}!void {
     };
 }
 
+/// The range to read for an entry: whole blocks, if it goes past the page cache.
+/// Those may end behind the file; nobody wants what is missing there.
+fn wantedFor(file: *const OpenFile, entry: *const Group.Entry, alignment: *u32) merge.Wanted {
+    const direct = file.direct orelse
+        return .{ .source = @intFromPtr(file), .offset = entry.offset, .size = entry.size };
+    alignment.* = @max(alignment.*, direct.alignment);
+    const start = std.mem.alignBackward(u64, entry.offset, direct.alignment);
+    const end = std.mem.alignForward(u64, entry.offset + entry.size, direct.alignment);
+    return .{ .source = @intFromPtr(file), .offset = start, .size = end - start };
+}
+
 /// What the group counts for in the budget: payload and bookkeeping.
 pub fn cost(group: *const Group, scratch: *const Scratch, dry: bool) u64 {
     var bytes: u64 = group.made.items.len;
     bytes += group.entries.items.len * @sizeOf(Group.Entry);
     for (group.logs.items) |log| bytes += log.text.len + @sizeOf(Group.Log);
+    for (group.mapped.items) |range| bytes +|= range.end - range.start;
     if (!dry) bytes +|= scratch.plan.bytes;
     return bytes;
 }
@@ -117,8 +140,9 @@ pub fn prepare(group: *Group, scratch: *Scratch, backend: *Backend) void {
         return;
     };
     group.buffer = buffer;
-    for (scratch.entries.items, scratch.plan.positions.items) |entry, position| {
-        group.entries.items[entry].payload = buffer.ptr + @as(usize, @intCast(position));
+    for (scratch.entries.items, scratch.plan.positions.items, scratch.wanted.items) |index, position, wanted| {
+        const entry = &group.entries.items[index];
+        entry.payload = buffer.ptr + @as(usize, @intCast(position + (entry.offset - wanted.offset)));
     }
     for (scratch.plan.ranges.items) |range| {
         const file: *OpenFile = @ptrFromInt(range.source);
@@ -144,7 +168,7 @@ pub fn complete(completion: *Completion, result: Completion.Result) void {
         },
     }
     // Memory that the kernel may still write to is not given back, ever.
-    if (completion.abandoned) read.group.buffer = null;
+    if (completion.abandoned) read.group.loseBuffers();
     read.group.reads_pending -= 1;
 }
 
@@ -153,7 +177,7 @@ fn retryOrFail(read: *Read, failure: Completion.Failure) error{OutOfMemory}!void
     const gpa = group.core.gpa;
     var parts = read.missingParts(failure.got);
     const first = parts.next() orelse return; // Only a gap is missing: nobody wants it.
-    const alone = read.single or parts.next() == null;
+    const alone = read.single or (parts.next() == null and !read.isDirect());
     if (alone or failure.errno == @intFromEnum(std.c.E.CANCELED)) {
         return fail(group, first, failure.errno);
     }
@@ -163,7 +187,7 @@ fn retryOrFail(read: *Read, failure: Completion.Failure) error{OutOfMemory}!void
         errdefer gpa.destroy(retry);
         try group.retries.append(gpa, retry);
         const target = read.completion.target[@intCast(part.offset - read.offset)..][0..@intCast(part.size)];
-        retry.* = .init(read.backend, group, read.file, part.offset, target);
+        retry.* = .plain(read.backend, group, read.file, part.offset, target);
         retry.single = true;
         group.reads_pending += 1;
         read.backend.submit(&retry.completion);

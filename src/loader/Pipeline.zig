@@ -13,6 +13,7 @@ const std = @import("std");
 const Backend = @import("../io/Backend.zig").Backend;
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
+const OpenFile = @import("../engine/OpenFile.zig");
 const Row = @import("../engine/Row.zig");
 const Script = @import("../lua/Script.zig");
 const limits = @import("../base/limits.zig");
@@ -55,6 +56,7 @@ pub const Options = struct {
     rank: u32,
     world_size: u32,
     io: Backend.Choice,
+    access: OpenFile.Access,
     prefetch_rows: u32,
     prefetch_bytes: u64,
     on_error: OnError,
@@ -107,6 +109,7 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
         .engine = try .init(gpa, .{
             .rows_max = @max(options.prefetch_rows, 1),
             .bytes_max = @max(options.prefetch_bytes, 4),
+            .access = options.access,
             .dry = options.dry,
         }),
         .script = undefined,
@@ -137,6 +140,10 @@ pub fn take(pipeline: *Pipeline) Taken {
     while (true) {
         if (pipeline.failure.kind != .none) return .{ .failed = &pipeline.failure };
         if (pipeline.done) return .done;
+        if (pipeline.engine.core.first_lost.load(.monotonic) != null) {
+            if (pipeline.takeLost()) |taken| return taken;
+            continue;
+        }
         // Before the queue: what was pushed before the phase changed is then
         // sure to be seen.
         const phase = pipeline.phase.load(.acquire);
@@ -172,6 +179,23 @@ pub fn take(pipeline: *Pipeline) Taken {
                 return .prepared;
             },
         }
+    }
+}
+
+/// A mapped file lost bytes of rows that are out there already.
+fn takeLost(pipeline: *Pipeline) ?Taken {
+    const mapping = pipeline.engine.core.first_lost.swap(null, .acquire) orelse return null;
+    defer mapping.release();
+    switch (pipeline.options.on_error) {
+        .raise => {
+            mapping.describeLoss(&pipeline.failure);
+            pipeline.engine.stop();
+            return null;
+        },
+        .skip => {
+            mapping.describeLoss(&pipeline.skipped);
+            return .{ .log = .{ .warning = true, .text = pipeline.skipped.message() } };
+        },
     }
 }
 

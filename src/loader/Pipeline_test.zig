@@ -14,6 +14,7 @@ const defaults: Pipeline.Options = .{
     .rank = 0,
     .world_size = 1,
     .io = .auto,
+    .access = .auto,
     .prefetch_rows = 64,
     .prefetch_bytes = 1 << 20,
     .on_error = .raise,

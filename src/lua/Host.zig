@@ -52,7 +52,7 @@ pub fn openFile(host: *Host, path: []const u8) Error!f64 {
     try host.checkPath(path);
     try host.engine.poll();
     return host.engine.openFile(path, &host.failure) catch |err| switch (err) {
-        error.ReadFailed, error.OutOfMemory => |known| known,
+        error.ReadFailed, error.OutOfMemory, error.Stopped => |known| known,
         error.TooManyFiles => host.failure.fail(error.Failed, .script, "cannot open {s}: the script has {d} files open already", .{
             path, limits.open_files_max,
         }),

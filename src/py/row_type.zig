@@ -2,6 +2,7 @@
 //! holds one reference to the row's group and nothing of Python's.
 
 const std = @import("std");
+const Diagnostics = @import("../base/Diagnostics.zig");
 const Row = @import("../engine/Row.zig");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
@@ -154,7 +155,7 @@ fn findOrRaise(row: Row, key: *abi.Object) raise.Error!Row.Entry {
 
 fn subscript(object: *LoadedRow, key: *abi.Object) callconv(.c) ?*abi.Object {
     const entry = findOrRaise(object.row().*, key) catch return null;
-    return toBytes(entry);
+    return intact(object, toBytes(entry));
 }
 
 fn get(object: *LoadedRow, arguments: *abi.Object) callconv(.c) ?*abi.Object {
@@ -162,7 +163,7 @@ fn get(object: *LoadedRow, arguments: *abi.Object) callconv(.c) ?*abi.Object {
     var default: ?*abi.Object = null;
     if (abi.PyArg_ParseTuple(arguments, "O|O:get", &key, &default) == 0) return null;
     const found = find(object.row().*, key.?) catch return null;
-    if (found) |i| return toBytes(object.row().entry(i));
+    if (found) |i| return intact(object, toBytes(object.row().entry(i)));
     return if (default) |value| abi.newRef(value) else abi.none();
 }
 
@@ -196,11 +197,11 @@ fn keys(object: *LoadedRow, _: ?*abi.Object) callconv(.c) ?*abi.Object {
 }
 
 fn values(object: *LoadedRow, _: ?*abi.Object) callconv(.c) ?*abi.Object {
-    return tuple(object.row().*, toBytes);
+    return intact(object, tuple(object.row().*, toBytes));
 }
 
 fn items(object: *LoadedRow, _: ?*abi.Object) callconv(.c) ?*abi.Object {
-    return tuple(object.row().*, toItem);
+    return intact(object, tuple(object.row().*, toItem));
 }
 
 fn sources(object: *LoadedRow, _: ?*abi.Object) callconv(.c) ?*abi.Object {
@@ -232,6 +233,15 @@ fn toItem(entry: Row.Entry) ?*abi.Object {
     return abi.Py_BuildValue("(NN)", toKey(entry), toBytes(entry));
 }
 
+/// `made` holds copies of the row's bytes: an error instead, if those were gone.
+fn intact(object: *LoadedRow, made: ?*abi.Object) ?*abi.Object {
+    var diag: Diagnostics = .{};
+    if (!object.row().isLost(&diag)) return made;
+    if (made) |copies| abi.Py_DecRef(copies) else return null;
+    const state = State.ofInstance(&object.head) catch return null;
+    return raise.diagnostics(state, &diag) catch null;
+}
+
 fn toSource(entry: Row.Entry) ?*abi.Object {
     const path = raise.decode(entry.path, .exact);
     return abi.Py_BuildValue("(NKK)", path, @as(c_ulonglong, entry.offset), @as(c_ulonglong, entry.size));
@@ -243,7 +253,7 @@ fn toDict(object: *LoadedRow, _: ?*abi.Object) callconv(.c) ?*abi.Object {
         abi.Py_DecRef(dict);
         return null;
     };
-    return dict;
+    return intact(object, dict);
 }
 
 fn fillDict(dict: *abi.Object, row: Row) raise.Error!void {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from .._errors import UltarError
-from .._loader import IO_CHOICES, PREFETCH_ROWS, DataLoader
+from .._loader import ACCESS_CHOICES, IO_CHOICES, PREFETCH_ROWS, DataLoader
 from .._native import LoadedRow
 from .._progress import bytes_text, count_text
 from .text import error, json_value, preview, table
@@ -48,6 +48,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--dry", action="store_true", help="read nothing, show what would be read")
     parser.add_argument("--watch", action="store_true", help="run again whenever the script is saved, until Ctrl-C")
     parser.add_argument("--io", choices=IO_CHOICES, default="auto", help="how to read (default: auto)")
+    parser.add_argument(
+        "--access", choices=ACCESS_CHOICES, default="auto", help="how bytes reach rows (default: auto)"
+    )
     parser.set_defaults(verb=run)
 
 
@@ -136,6 +139,7 @@ def _run_once(arguments: argparse.Namespace, config: dict[str, object], is_saved
         arguments.rank,
         arguments.world_size,
         io=arguments.io,
+        access=arguments.access,
         # No further than what is shown: a script that is looked at may be slow.
         prefetch_rows=PREFETCH_ROWS if arguments.limit is None else min(max(arguments.limit, 1), PREFETCH_ROWS),
     )
