@@ -6,8 +6,8 @@ const assert = @import("std").debug.assert;
 /// Payload bytes (with the gaps that are read along) that rows share in one
 /// group. A held view keeps its group alive, so this bounds what a small view
 /// can pin; it is also the size up to which neighbouring reads are merged, and
-/// 256 KiB stays in the second-level cache between the read and its use.
-pub const group_bytes_target = 256 * 1024;
+/// 512 KiB stays in the second-level cache between the read and its use.
+pub const group_bytes_target = 512 * 1024;
 /// The same with `access="mmap"`, where a group pins no memory.
 pub const mapped_group_bytes_target = 1024 * 1024;
 /// Rows in one group: tiny rows cross to Python this many at a time.
