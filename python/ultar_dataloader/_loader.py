@@ -203,7 +203,13 @@ class DataLoader:
         return f"<{type(self).__name__} {', '.join(shown)}>"
 
 
-_USUAL = (("prefetch_rows", PREFETCH_ROWS), ("prefetch_bytes", PREFETCH_BYTES), ("io", "auto"), ("access", "auto"), ("on_error", "raise"))
+_USUAL = (
+    ("prefetch_rows", PREFETCH_ROWS),
+    ("prefetch_bytes", PREFETCH_BYTES),
+    ("io", "auto"),
+    ("access", "auto"),
+    ("on_error", "raise"),
+)
 
 
 def _unpickle(cls: type[DataLoader], arguments: dict[str, Any]) -> DataLoader:

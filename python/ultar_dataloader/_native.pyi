@@ -98,7 +98,7 @@ class LoadedRow(Mapping[str, bytes]):
     twice: lookups find the first, `items` has both.
 
     A row keeps its memory alive, together with its neighbours' in the same read (up to
-    256 KiB, or the row itself if that is larger), and so does each view of it.
+    512 KiB, or the row itself if that is larger), and so does each view of it.
     """
 
     def __getitem__(self, key: str | int, /) -> bytes:

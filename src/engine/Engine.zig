@@ -13,6 +13,7 @@ const Core = @import("Core.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const FileTable = @import("FileTable.zig");
 const Group = @import("Group.zig");
+const GroupList = @import("GroupList.zig");
 const Keys = @import("Keys.zig");
 const OpenFile = @import("OpenFile.zig");
 const RowQueue = @import("RowQueue.zig");
@@ -58,9 +59,7 @@ last_end: u64 = 0,
 group_rows_target: u32 = 1,
 
 /// Groups whose reads are under way, in order.
-reading_first: ?*Group = null,
-reading_last: ?*Group = null,
-reading_count: u32 = 0,
+under_way: GroupList = .{},
 mapped_pace: mapped.Pace = .{},
 scratch: reading.Scratch = .{},
 
@@ -91,7 +90,7 @@ pub fn init(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!Engine 
 /// Any thread, once `abandonReads` has run on the engine's. The consumer must
 /// be gone; rows that it kept stay valid.
 pub fn deinit(engine: *Engine) void {
-    assert(engine.reading_first == null);
+    assert(engine.under_way.first == null);
     if (engine.backend_ready.raw) engine.backend.deinit();
     engine.queue.deinit();
     engine.files.deinit(engine.gpa);
@@ -154,17 +153,18 @@ pub fn closeFile(engine: *Engine, handle: f64) (Error || error{BadHandle})!void 
     file.release();
     // Another file may come to lie at this address.
     engine.last_file = null;
-    if (engine.closedCount() <= limits.closed_files_max) return;
+    if (!engine.hasManyClosed()) return;
     if (engine.building != null and engine.rowEntryCount() == 0) try engine.submitBuilding();
-    while (engine.closedCount() > limits.closed_files_max and engine.reading_first != null) {
+    while (engine.hasManyClosed() and engine.under_way.first != null) {
         if (engine.isStopping()) return error.Stopped;
         engine.waitTick(&engine.stats.storage_ns);
     }
 }
 
-/// Files that the script has closed and whose descriptors are still needed.
-fn closedCount(engine: *const Engine) usize {
-    return engine.open_count - engine.files.count;
+/// Whether too many files that the script has closed are still needed.
+fn hasManyClosed(engine: *const Engine) bool {
+    const descriptors: usize = if (engine.options.access == .direct) 2 else 1;
+    return (engine.open_count - engine.files.count) * descriptors > limits.closed_files_max;
 }
 
 /// Add a range of a file to the row being built.
@@ -258,7 +258,7 @@ pub fn poll(engine: *Engine) Error!void {
     if (engine.building != null and engine.rowEntryCount() == 0 and engine.queue.isStarving()) {
         try engine.submitBuilding();
     }
-    if (engine.reading_first != null) engine.tick(.poll);
+    if (engine.under_way.first != null) engine.tick(.poll);
 }
 
 /// The script is done: bring every finished row to the consumer.
@@ -267,7 +267,7 @@ pub fn drain(engine: *Engine) Error!void {
     if (engine.building) |group| {
         if (group.rowCount() > 0 or group.logs.items.len > 0) try engine.submitBuilding();
     }
-    while (engine.reading_first != null) {
+    while (engine.under_way.first != null) {
         if (engine.isStopping()) return error.Stopped;
         engine.waitTick(&engine.stats.storage_ns);
     }
@@ -280,16 +280,11 @@ pub fn abandonReads(engine: *Engine) void {
         group.discard();
         engine.building = null;
     }
-    if (engine.reading_first != null) {
+    if (engine.under_way.first != null) {
         engine.backend.cancelAll();
         while (engine.backend.inFlight() > 0) engine.backend.tick(.block);
     }
-    while (engine.reading_first) |group| {
-        engine.reading_first = group.next;
-        group.discard();
-    }
-    engine.reading_last = null;
-    engine.reading_count = 0;
+    while (engine.under_way.pop()) |group| group.discard();
 }
 
 fn groupBytesTarget(engine: *const Engine) u64 {
@@ -349,10 +344,7 @@ fn submitBuilding(engine: *Engine) Error!void {
         }
         engine.mapped_pace.readAhead(group);
     }
-    group.next = null;
-    if (engine.reading_last) |last| last.next = group else engine.reading_first = group;
-    engine.reading_last = group;
-    engine.reading_count += 1;
+    engine.under_way.push(group);
     if (engine.backend_ready.raw) engine.tick(.poll) else engine.publish();
 }
 
@@ -367,7 +359,7 @@ fn waitForRoom(engine: *Engine, group: *const Group) error{Stopped}!void {
         if (engine.queue.hasRoom(group.rowCount(), group.cost_bytes)) return;
         if (!engine.backend_ready.raw) {
             engine.idle.wait(ticket, std.time.ns_per_s);
-        } else if (engine.reading_first != null) {
+        } else if (engine.under_way.first != null) {
             engine.waitTick(&engine.stats.storage_ns);
         } else {
             engine.waitTick(&engine.stats.consumer_ns);
@@ -378,7 +370,7 @@ fn waitForRoom(engine: *Engine, group: *const Group) error{Stopped}!void {
 /// Wait until something gets on.
 fn waitTick(engine: *Engine, counter: *Stats.Counter) void {
     const start_ns = os.monotonicNs();
-    if (engine.reading_first) |group| {
+    if (engine.under_way.first) |group| {
         if (group.mapped_pending) mapped.complete(group, &engine.mapped_pace, &engine.backend);
         engine.tick(if (group.reads_pending > 0) .block else .poll);
     } else engine.tick(.block);
@@ -392,16 +384,14 @@ fn tick(engine: *Engine, wait: Backend.Wait) void {
 
 /// Hand over the groups at the front that are complete.
 fn publish(engine: *Engine) void {
-    while (engine.reading_first) |group| {
+    while (engine.under_way.first) |group| {
         if (group.mapped_pending) {
             // The kernel has time to read ahead, unless somebody waits for it.
-            if (engine.mapped_pace.holdsBack(engine.reading_count) and !engine.queue.isStarving()) return;
+            if (engine.mapped_pace.holdsBack(engine.under_way.count) and !engine.queue.isStarving()) return;
             mapped.complete(group, &engine.mapped_pace, &engine.backend);
         }
         if (group.reads_pending > 0) return;
-        engine.reading_first = group.next;
-        engine.reading_count -= 1;
-        if (engine.reading_first == null) engine.reading_last = null;
+        _ = engine.under_way.pop();
         group.endFileUse();
         engine.queue.push(group);
     }

@@ -1,8 +1,8 @@
 //! A row that the consumer holds: two words, and one reference to its group.
 const Row = @This();
 
-const Diagnostics = @import("../base/Diagnostics.zig");
 const Group = @import("Group.zig");
+const Mapping = @import("../io/Mapping.zig");
 
 group: *Group,
 index: u32,
@@ -33,16 +33,14 @@ pub fn entry(row: Row, i: u32) Entry {
     };
 }
 
-/// Report why bytes of the row, which were there, are not to be trusted any more,
-/// if so. To be asked after they were copied.
-pub fn isLost(row: Row, diag: *Diagnostics) bool {
-    if (row.group.mapped.items.len == 0) return false;
+/// The mapping of bytes of the row that were there and are not to be trusted any
+/// more, if so. To be asked after they were copied.
+pub fn lostMapping(row: Row) ?*Mapping {
+    if (row.group.mapped.items.len == 0) return null;
     for (row.group.rowEntries(row.index)) |e| {
-        const mapping = row.group.lostMapping(e) orelse continue;
-        mapping.describeLoss(diag);
-        return true;
+        if (row.group.lostMapping(e)) |mapping| return mapping;
     }
-    return false;
+    return null;
 }
 
 /// Give the row up. Any thread.

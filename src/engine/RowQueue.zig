@@ -7,6 +7,7 @@ const RowQueue = @This();
 
 const std = @import("std");
 const Group = @import("Group.zig");
+const GroupList = @import("GroupList.zig");
 const Row = @import("Row.zig");
 const Stats = @import("Stats.zig");
 const sync = @import("../base/sync.zig");
@@ -14,8 +15,7 @@ const sync = @import("../base/sync.zig");
 rows_max: u64,
 bytes_max: u64,
 mutex: sync.Mutex = .{},
-first: ?*Group = null,
-last: ?*Group = null,
+ready: GroupList = .{},
 /// The script is done or has failed, and everything before that is pushed.
 finished: std.atomic.Value(bool) = .init(false),
 /// Raised when a group comes and when the queue is finished.
@@ -83,12 +83,10 @@ pub fn bytesAhead(queue: *const RowQueue) u64 {
 
 /// Hand a finished group over, with its reference.
 pub fn push(queue: *RowQueue, group: *Group) void {
-    group.next = null;
     {
         queue.mutex.lock();
         defer queue.mutex.unlock();
-        if (queue.last) |last| last.next = group else queue.first = group;
-        queue.last = group;
+        queue.ready.push(group);
     }
     queue.event.notify();
 }
@@ -104,7 +102,7 @@ pub fn hasSomething(queue: *RowQueue) bool {
     if (queue.finished.load(.acquire)) return true;
     queue.mutex.lock();
     defer queue.mutex.unlock();
-    return queue.first != null;
+    return queue.ready.first != null;
 }
 
 /// Whether the consumer sleeps because nothing is there.
@@ -167,9 +165,5 @@ fn leave(queue: *RowQueue, group: *Group, wakes: *bool) void {
 fn pop(queue: *RowQueue) ?*Group {
     queue.mutex.lock();
     defer queue.mutex.unlock();
-    const group = queue.first orelse return null;
-    queue.first = group.next;
-    if (queue.first == null) queue.last = null;
-    group.next = null;
-    return group;
+    return queue.ready.pop();
 }

@@ -235,8 +235,9 @@ fn toItem(entry: Row.Entry) ?*abi.Object {
 
 /// `made` holds copies of the row's bytes: an error instead, if those were gone.
 fn intact(object: *LoadedRow, made: ?*abi.Object) ?*abi.Object {
+    const mapping = object.row().lostMapping() orelse return made;
     var diag: Diagnostics = .{};
-    if (!object.row().isLost(&diag)) return made;
+    mapping.describeLoss(&diag);
     if (made) |copies| abi.Py_DecRef(copies) else return null;
     const state = State.ofInstance(&object.head) catch return null;
     return raise.diagnostics(state, &diag) catch null;

@@ -1,5 +1,6 @@
 """What the fault tests share: scripts, and a run in a process of its own."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -45,6 +46,10 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, with this package and this folder."""
     preamble = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); config = {dict(config or {})!r}\n"
+    if access := os.environ.get("ULTAR_TEST_ACCESS"):  # As in conftest.py.
+        preamble += (
+            f"import ultar_dataloader; ultar_dataloader.DataLoader.__init__.__kwdefaults__['access'] = {access!r}\n"
+        )
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", preamble + textwrap.dedent(code)],
         capture_output=True,

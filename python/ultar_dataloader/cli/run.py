@@ -48,9 +48,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--dry", action="store_true", help="read nothing, show what would be read")
     parser.add_argument("--watch", action="store_true", help="run again whenever the script is saved, until Ctrl-C")
     parser.add_argument("--io", choices=IO_CHOICES, default="auto", help="how to read (default: auto)")
-    parser.add_argument(
-        "--access", choices=ACCESS_CHOICES, default="auto", help="how bytes reach rows (default: auto)"
-    )
+    parser.add_argument("--access", choices=ACCESS_CHOICES, default="auto", help="how bytes reach rows (default: auto)")
     parser.set_defaults(verb=run)
 
 
