@@ -147,16 +147,24 @@ def _script_of(arguments: argparse.Namespace) -> tuple[str | None, dict[str, obj
     shards = _paths.expand(arguments.paths)
     if arguments.index:
         _index.index(shards, progress=True)
-    missing = [path for path in shards if not os.path.isfile(_index.index_path(path))]
-    if missing:
-        more = f", and {len(missing) - 1:,} more are missing" if len(missing) > 1 else ""
-        command = shlex.join(["ultar-dataloader", "index", *arguments.paths])
-        raise ValueError(
-            f"{missing[0]}: there is no {_index.index_path(missing[0])}{more}; make it with: {command} (or add --index)"
-        )
+    _need_indexes(shards, arguments.paths)
     if shards:
         config.setdefault("shards", shards)
     return arguments.script, config
+
+
+def _need_indexes(shards: list[str], named: list[str]) -> None:
+    missing = [path for path in shards if not os.path.isfile(_index.index_path(path))]
+    if not missing:
+        return
+    more, them = "", "it"
+    if len(missing) > 1:
+        more = f", and {len(missing) - 1:,} more {'is' if len(missing) == 2 else 'are'} missing"
+        them = "them"
+    command = shlex.join(["ultar-dataloader", "index", *named])
+    raise ValueError(
+        f"{missing[0]}: there is no {_index.index_path(missing[0])}{more}; make {them} with: {command} (or add --index)"
+    )
 
 
 def _loader(
