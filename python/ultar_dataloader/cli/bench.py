@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import _index, _paths
-from .._loader import IO_CHOICES, DataLoader
+from .._loader import ACCESS_CHOICES, IO_CHOICES, DataLoader
 from .._progress import bytes_text, count_text, steps
 from .bench_plan import Plan, plan_of
 from .bench_rounds import STEPS, Bench, Measure
@@ -22,8 +22,6 @@ DESCRIPTION = """\
 Measure how fast rows come: from bare reads of the same bytes, which is the limit, from the
 engine, and in Python; then say what bounds them and what to change. Without --script: every
 row of the shards, in the order of the tars."""
-
-ACCESS_CHOICES = ("auto", "read", "mmap", "direct")
 
 EVERY_ROW = """\
 local loader = require("ultar.loader")
@@ -74,7 +72,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="N", help="time to measure (default: 10)")
     parser.add_argument("--cold", action="store_true", help="have the shards dropped from the page cache each time")
     parser.add_argument("--io", choices=IO_CHOICES, default="auto", help="how to read (default: auto)")
-    parser.add_argument("--access", choices=ACCESS_CHOICES, help="how rows get their bytes (default: the loader's)")
+    parser.add_argument("--access", choices=ACCESS_CHOICES, default="auto", help="how bytes reach rows (default: auto)")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
     parser.set_defaults(verb=run)
 
@@ -99,9 +97,7 @@ class _Report:
 
 def run(arguments: argparse.Namespace) -> int:
     script, config = _script_of(arguments)
-    options: dict[str, Any] = {"io": arguments.io}
-    if arguments.access is not None:
-        options["access"] = arguments.access
+    options: dict[str, Any] = {"io": arguments.io, "access": arguments.access}
     dry = _loader(DryLoader, script, config, options)
     loader = _loader(DataLoader, script, config, options)
     report = _measure(loader, dry, arguments)
@@ -123,8 +119,10 @@ def _measure(loader: DataLoader, dry: DataLoader, arguments: argparse.Namespace)
         share = plan.cached_share()
         found = bench.run(seconds, show)
     cached = not arguments.cold if share is None else share >= CACHED_SHARE
-    if arguments.cold and cached:
-        warning(f"the page cache keeps {share or 0:.0%} of the shards: these are not the figures of cold storage")
+    if arguments.cold and share is None:
+        warning("this file system does not say what it caches: these may not be the figures of cold storage")
+    elif arguments.cold and cached:
+        warning(f"the page cache keeps {share:.0%} of the shards: these are not the figures of cold storage")
     around = Circumstances(
         rows=plan.rows,
         payload_bytes=plan.payload_bytes(plan.rows),
@@ -209,7 +207,7 @@ def _as_text(report: _Report, arguments: argparse.Namespace) -> list[str]:
     around, limit = report.around, report.found["storage"].rows_per_s
     first = "" if report.plan.is_whole else "the first "
     data = f"{first}{count_text(around.rows, 'row')}, {bytes_text(around.payload_bytes)}"
-    how = [f"io={around.io}"] + ([f"access={around.access}"] if around.access else [])
+    how = [f"io={around.io}", f"access={around.access}"]
     if report.cached_share is not None:
         dropped = " after dropping it" if arguments.cold else ""
         how.append(f"{report.cached_share:.0%} in the page cache{dropped}")

@@ -18,8 +18,8 @@ TITLES = {
     "storage": "storage limit: bare reads",
     "script": "script, nothing read",
     "engine": "engine, rows dropped",
-    "views": "Python, as views",
-    "bytes": "Python, as bytes",
+    "views": "Python, views (ends touched)",
+    "bytes": "Python, all as bytes",
 }
 """What is measured, in the order in which it is shown."""
 STEPS = ROUNDS * len(TITLES)

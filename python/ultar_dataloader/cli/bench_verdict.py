@@ -30,7 +30,7 @@ class Circumstances:
     rows: int
     payload_bytes: int
     cached: bool
-    access: str | None
+    access: str
     io: str
     every_row: bool
     """The script is that of `bench`, which does nothing that could be left out."""
@@ -60,6 +60,9 @@ def verdict(found: dict[str, Measure], around: Circumstances) -> Verdict:
     if around.rows / max(engine.rows_per_s, 1e-9) < PASS_SECONDS_MIN:
         have = f"{around.rows:,} rows, {bytes_text(around.payload_bytes)}"
         return Verdict("too_little", f"too little data to tell: {have}; name more shards")
+    if around.access == "mmap" and not around.cached:
+        # Storage is waited for by whoever touches the bytes: views show none of it.
+        return _waiting(found["storage"], as_bytes, around)
     gain = views.rows_per_s / max(as_bytes.rows_per_s, 1e-9)
     waiting = as_bytes.ns_per_row("consumer_ns") > as_bytes.ns_per_row("storage_ns")
     if gain >= VIEWS_GAIN and waiting:
@@ -98,17 +101,23 @@ def _script(costs: _Costs, script_alone: Measure, around: Circumstances) -> str:
 
 def _reading(costs: _Costs, storage: Measure, taken: Measure, around: Circumstances) -> Verdict:
     speed = f"{storage.read_bytes_per_s / 1e9:.2f} GB/s"
-    used = taken.rows_per_s / max(storage.rows_per_s, 1e-9)
     if around.cached and around.access == "mmap":
         head = f"bound by the page cache ({costs.share('reading')}; bare reads give {speed}): "
         return Verdict("copy", head + "read fewer keys, or split the shards over more ranks")
     if around.cached:
         head = f"bound by the copy from the page cache ({costs.share('reading')}; bare reads give {speed}): "
         return Verdict("copy", head + 'try access="mmap"')
+    return _waiting(storage, taken, around)
+
+
+def _waiting(storage: Measure, taken: Measure, around: Circumstances) -> Verdict:
+    speed = f"{storage.read_bytes_per_s / 1e9:.2f} GB/s"
+    used = taken.rows_per_s / max(storage.rows_per_s, 1e-9)
     if used >= STORAGE_USED:
         head = f"bound by storage: it gives {speed}, of which {min(used, 1):.0%} is used; "
         return Verdict("storage", head + "read fewer keys or rows, or put the shards on faster storage")
     choices = [] if around.access == "direct" else ['access="direct"']
-    choices.append('io="uring"' if around.io == "threads" else 'io="threads"')
+    if around.access != "mmap":
+        choices.append('io="uring"' if around.io == "threads" else 'io="threads"')
     head = f"bound by waiting for storage ({used:.0%} of the {speed} that bare reads get is used): "
     return Verdict("latency", f"{head}try {', '.join(choices)}, or a larger prefetch_bytes")
