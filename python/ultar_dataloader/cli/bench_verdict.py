@@ -56,8 +56,8 @@ class _Costs(NamedTuple):
 
 def verdict(found: dict[str, Measure], around: Circumstances) -> Verdict:
     """The first thing to change, if speed is wanted."""
-    engine, views, as_bytes = found["engine"], found["views"], found["bytes"]
-    if around.rows / max(engine.rows_per_s, 1e-9) < PASS_SECONDS_MIN:
+    views, as_bytes = found["views"], found["bytes"]
+    if around.rows / max(as_bytes.rows_per_s, 1e-9) < PASS_SECONDS_MIN:
         have = f"{around.rows:,} rows, {bytes_text(around.payload_bytes)}"
         return Verdict("too_little", f"too little data to tell: {have}; name more shards")
     if around.access == "mmap" and not around.cached:
