@@ -29,6 +29,27 @@ def bar(title: str) -> Iterator[Callable[[IndexProgress], None]]:
         yield show
 
 
+@contextmanager
+def steps(title: str, count: int) -> Iterator[Callable[[str], None]]:
+    """A function to call before each of `count` steps, with its name. Draws where `bar` does."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=title, total=count, unit="step", leave=False, file=sys.stderr) as drawn:
+        begun = 0
+
+        def show(name: str) -> None:
+            nonlocal begun
+            drawn.set_postfix_str(name, refresh=False)
+            drawn.update(begun - drawn.n)
+            drawn.refresh()
+            begun += 1
+
+        yield show
+
+
 def bytes_text(size: float) -> str:
     """`1536` as `1.5 KiB`."""
     if size < 1024:

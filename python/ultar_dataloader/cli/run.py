@@ -60,7 +60,7 @@ def _count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config = _parse_config(arguments.config)
+    config = parse_config(arguments.config)
     _show_prints(sys.stderr if arguments.show == "json" else sys.stdout)
     if not arguments.watch:
         _run_once(arguments, config, lambda: False)
@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
             time.sleep(WATCH_SECONDS)
 
 
-def _parse_config(pairs: list[str]) -> dict[str, object]:
+def parse_config(pairs: list[str]) -> dict[str, object]:
+    """`KEY=VALUE`, each, as a config for `init_ctx`."""
     config: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -125,12 +126,14 @@ def _show_prints(stream: TextIO) -> None:
     logger.setLevel(logging.INFO)
 
 
-class _DryLoader(DataLoader):
+class DryLoader(DataLoader):
+    """Its rows have sources, and no bytes: nothing is read."""
+
     _dry = True
 
 
 def _run_once(arguments: argparse.Namespace, config: dict[str, object], is_saved: Callable[[], bool]) -> None:
-    kind = _DryLoader if arguments.dry else DataLoader
+    kind = DryLoader if arguments.dry else DataLoader
     loader = kind.from_file(
         arguments.script,
         config,
