@@ -32,6 +32,11 @@ demo: $(VENV)/installed ## Index, read and check real files; DATA=path for your 
 test: $(VENV)/installed $(VENV)/dev ## Run the tests of the engine, then those of the installed package
 	$(ZIG) build indexer test --summary all
 	$(BIN)/pytest
+	for access in mmap direct; do ULTAR_TEST_ACCESS=$$access $(BIN)/pytest -q $(ACCESS_TESTS); done
+
+# What must hold however bytes reach rows; `tests/conftest.py` reads ULTAR_TEST_ACCESS.
+ACCESS_TESTS := tests/test_row.py tests/test_facade.py tests/test_properties.py tests/test_lua_modules.py \
+	tests/faults/test_storage.py tests/faults/test_scripts.py tests/faults/test_lifetime.py
 
 lint: $(VENV)/dev ## Check format, style and types
 	$(ZIG) fmt --check src build build.zig build.zig.zon

@@ -152,6 +152,13 @@ pub fn take(pipeline: *Pipeline) Taken {
         if (wakes) pipeline.engine.wake();
         switch (taken) {
             .row => |row| {
+                // Only with `on_error = .skip`: else nothing follows a loss.
+                if (row.lostMapping()) |mapping| {
+                    defer row.release();
+                    counters.rows_skipped.add(1);
+                    mapping.describeLoss(&pipeline.skipped);
+                    return .{ .log = .{ .warning = true, .text = pipeline.skipped.message() } };
+                }
                 counters.rows.add(1);
                 for (0..row.count()) |i| counters.bytes.add(row.entry(@intCast(i)).size);
                 return .{ .row = row };
