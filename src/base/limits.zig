@@ -24,6 +24,9 @@ pub const mappings_max = 16 * 1024;
 pub const mapped_bytes_max = 256 * 1024 * 1024;
 /// Direct reads whose blocks are larger than a page do not fit our buffers.
 pub const direct_alignment_max = 4096;
+/// Ranges of a file that follow one on the other before the kernel is left to guess
+/// the next: a few may do so by chance.
+pub const sequential_streak_min = 8;
 /// Groups of mapped rows that the kernel reads ahead before the first is waited for.
 pub const mapped_groups_ahead = 16;
 /// Reads the kernel may hold at once.

@@ -127,6 +127,16 @@ pub fn dropPages(bytes: []align(std.heap.page_size_min) const u8) void {
     _ = linux.madvise(@constCast(bytes.ptr), bytes.len, linux.MADV.DONTNEED);
 }
 
+/// Tell the kernel whether to guess what will be read next, or that each read says
+/// all that is wanted. Hints.
+pub fn adviseFile(fd: fd_t, is_random: bool) void {
+    _ = linux.fadvise(fd, 0, 0, if (is_random) linux.POSIX_FADV.RANDOM else linux.POSIX_FADV.NORMAL);
+}
+
+pub fn adviseMapping(bytes: []align(std.heap.page_size_min) const u8, is_random: bool) void {
+    _ = linux.madvise(@constCast(bytes.ptr), bytes.len, if (is_random) linux.MADV.RANDOM else linux.MADV.NORMAL);
+}
+
 /// Have the kernel start reading a range into the page cache. A hint.
 pub fn readAhead(fd: fd_t, offset: u64, size: u64) void {
     const start = std.math.cast(i64, offset) orelse return;

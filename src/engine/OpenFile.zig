@@ -21,6 +21,11 @@ mapping: ?*Mapping = null,
 direct: ?Direct = null,
 /// Who needs the descriptor: the file table and unfinished groups. Engine's thread.
 users: u32 = 1,
+/// How the script goes through it, which the kernel is told.
+order: Order = .sequential,
+/// Where the last range ended, and how many followed closely one on the other.
+order_end: u64 = 0,
+order_streak: u32 = 0,
 /// Of the engine: how many files there are.
 open_count: *usize,
 /// Who needs this memory: the above and finished groups. Any thread.
@@ -37,6 +42,8 @@ pub const Access = enum {
     /// Read into buffers of ours, past the page cache.
     direct,
 };
+
+pub const Order = enum { sequential, random };
 
 /// A second descriptor. What it cannot read in whole blocks, the first one does.
 pub const Direct = struct { fd: os.fd_t, alignment: u32 };
@@ -82,6 +89,20 @@ fn openDirect(fd: os.fd_t) os.Result(Direct) {
         .ok => |direct| .{ .ok = .{ .fd = direct, .alignment = alignment } },
         .err => |errno| .{ .err = errno },
     };
+}
+
+/// Note that a range is about to be read. The kernel guesses what comes next: in
+/// order that is the fastest, and it reads several times too much otherwise.
+pub fn expect(file: *OpenFile, offset: u64, size: u64) void {
+    const gap_max = @max(limits.read_gap_max, size / 4);
+    const follows = offset >= file.order_end and offset - file.order_end <= gap_max;
+    file.order_end = offset +| size;
+    file.order_streak = if (follows) file.order_streak +| 1 else 0;
+    const order: Order = if (!follows) .random else if (file.order_streak >= limits.sequential_streak_min) .sequential else file.order;
+    if (order == file.order) return;
+    file.order = order;
+    os.adviseFile(file.fd, order == .random);
+    if (file.mapping) |mapping| os.adviseMapping(mapping.bytes, order == .random);
 }
 
 /// One more unfinished group reads from it.

@@ -35,9 +35,13 @@ pub const Pace = struct {
 
     /// Have the kernel begin to read what is not cached.
     pub fn readAhead(pace: *Pace, group: *const Group) void {
+        for (group.mapped.items) |range| range.file.expect(range.start, range.end - range.start);
         if (pace.groups_left == 0) return;
         pace.groups_left -= 1;
-        for (group.mapped.items) |range| os.readAhead(range.file.fd, range.start, range.end - range.start);
+        for (group.mapped.items) |range| {
+            // In order the kernel does so itself, in larger pieces.
+            if (range.file.order == .random) os.readAhead(range.file.fd, range.start, range.end - range.start);
+        }
     }
 
     /// Whether the kernel should get time for it.

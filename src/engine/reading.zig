@@ -146,6 +146,7 @@ pub fn prepare(group: *Group, scratch: *Scratch, backend: *Backend) void {
     }
     for (scratch.plan.ranges.items) |range| {
         const file: *OpenFile = @ptrFromInt(range.source);
+        if (file.direct == null) file.expect(range.offset, range.size);
         var done: u64 = 0;
         while (done < range.size) {
             const piece = @min(range.size - done, limits.read_bytes_max);
