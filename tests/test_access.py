@@ -103,6 +103,28 @@ def test_one_that_refuses_is_read_plainly_with_a_warning(io: str, caplog: pytest
     assert warning.getMessage().startswith('/proc/version: access="direct" is not possible (')
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 64])
+def test_threads_change_no_byte_and_no_order(tmp_path: Path, io: str, threads: int) -> None:
+    content = random.Random(6).randbytes(3_000_000)
+    path = tmp_path / "data"
+    path.write_bytes(content)
+    offsets = [random.Random(7).randrange(2_600_000) for _ in range(200)]
+    config = {"path": path, "offsets": offsets, "sizes": [300_000 + i for i in range(200)]}
+    loader = ultar.DataLoader(RANGES, config, io=io, threads=threads)  # type: ignore[arg-type]
+    assert f"threads={threads}" in repr(pickle.loads(pickle.dumps(loader)))
+    for i, row in enumerate(loader):
+        assert row["bytes"] == content[offsets[i] : offsets[i] + 300_000 + i]
+        assert row["number"] == b"%d" % (i + 1)
+
+
+def test_a_number_of_threads_that_cannot_be(script: str) -> None:
+    for threads in (0, -1, 65):
+        with pytest.raises(ValueError, match=f"threads must be from 1 to 64, got {threads}"):
+            ultar.DataLoader(script, threads=threads)
+    with pytest.raises(TypeError, match="threads must be an int, got str"):
+        ultar.DataLoader(script, threads="2")  # type: ignore[arg-type]
+
+
 def test_a_loader_tells_and_keeps_its_access(script: str) -> None:
     loader = ultar.DataLoader("return { row_generator = function() end }", access="mmap")
     assert "access='mmap'" in repr(loader)

@@ -17,6 +17,7 @@ PREFETCH_ROWS = 4096
 PREFETCH_BYTES = 64 * 1024 * 1024
 
 IO_CHOICES = ("auto", "uring", "threads")
+THREADS_MAX = 64
 ACCESS_CHOICES = ("auto", "read", "mmap", "direct")
 ON_ERROR_CHOICES = ("raise", "skip")
 
@@ -60,6 +61,9 @@ class DataLoader:
             what is lost reads as zeros in views that are out there, and the next row is a
             `ReadError`. ``"direct"``: past the page cache, for fast disks and datasets
             larger than memory. A file that refuses is read plainly, with a warning.
+        threads: How many threads copy bytes, from 1 to 64, where reading large rows from the
+            page cache is what takes the time. None: one with io_uring, else eight, as they
+            also wait for storage. The order of rows does not depend on it.
         on_error: What to do with a row that cannot be read: ``"raise"``, or ``"skip"`` it with
             a warning in the log. Errors of the script are always raised.
 
@@ -88,6 +92,7 @@ class DataLoader:
         prefetch_bytes: int = PREFETCH_BYTES,
         io: Literal["auto", "uring", "threads"] = "auto",
         access: Literal["auto", "read", "mmap", "direct"] = "auto",
+        threads: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         if not isinstance(src, (str, bytes)):
@@ -110,6 +115,7 @@ class DataLoader:
             "world_size": world_size,
             "io": _one_of("io", io, IO_CHOICES),
             "access": _one_of("access", access, ACCESS_CHOICES),
+            "threads": 0 if threads is None else _int_within("threads", threads, 1, THREADS_MAX),
             "prefetch_rows": _int_within("prefetch_rows", prefetch_rows, 1, _U32_MAX),
             "prefetch_bytes": _int_within("prefetch_bytes", prefetch_bytes, 1, _I64_MAX),
             "on_error": _one_of("on_error", on_error, ON_ERROR_CHOICES),
@@ -208,6 +214,7 @@ _USUAL = (
     ("prefetch_bytes", PREFETCH_BYTES),
     ("io", "auto"),
     ("access", "auto"),
+    ("threads", 0),
     ("on_error", "raise"),
 )
 
@@ -215,6 +222,7 @@ _USUAL = (
 def _unpickle(cls: type[DataLoader], arguments: dict[str, Any]) -> DataLoader:
     arguments = dict(arguments)
     arguments["search_dir"] = arguments["search_dir"] or None
+    arguments["threads"] = arguments["threads"] or None
     return cls(arguments.pop("source"), **arguments)
 
 

@@ -37,6 +37,7 @@ class Pipeline:
         log_level: Of ``logging``, for what the script prints.
         io: ``"auto"``, ``"uring"`` or ``"threads"``.
         access: ``"auto"``, ``"read"``, ``"mmap"`` or ``"direct"``.
+        threads: That copy bytes; 0 for as many as are usual.
         prefetch_rows: Finished rows ahead of the consumer, at most.
         prefetch_bytes: Payload bytes ahead of the consumer, at most.
         on_error: ``"raise"`` or ``"skip"``.
@@ -60,6 +61,7 @@ class Pipeline:
         log_level: int,
         io: str,
         access: str,
+        threads: int,
         prefetch_rows: int,
         prefetch_bytes: int,
         on_error: str,

@@ -31,8 +31,12 @@ pub const sequential_streak_min = 8;
 pub const mapped_groups_ahead = 16;
 /// Reads the kernel may hold at once.
 pub const in_flight_max = 128;
-/// Threads of the backend that has no io_uring.
-pub const read_threads = 8;
+/// Threads of the backend that has no io_uring, unless the user says how many.
+pub const read_threads_default = 8;
+/// The most that the user may say: beyond it they only wait for each other.
+pub const read_threads_max = 64;
+/// Reads from which on a second thread copies faster than it is told to.
+pub const async_bytes_min = 64 * 1024;
 /// Times in a row that the kernel may say "try again" (EAGAIN, EINTR) before a
 /// read fails: far beyond chance, and still over within milliseconds.
 pub const read_retries_max = 1000;
@@ -80,6 +84,6 @@ pub const value_depth_max = 64;
 pub const stop_wait_ns = 250 * 1_000_000;
 
 comptime {
-    assert(in_flight_max >= read_threads);
+    assert(in_flight_max >= read_threads_max);
     assert(group_bytes_target <= read_bytes_max);
 }

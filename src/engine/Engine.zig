@@ -68,6 +68,8 @@ pub const Options = struct {
     rows_max: u32,
     bytes_max: u64,
     access: OpenFile.Access = .auto,
+    /// That copy bytes; 0: as is usual.
+    threads: u32 = 0,
     /// Read nothing: rows only say what would be read.
     dry: bool = false,
 };
@@ -100,7 +102,7 @@ pub fn deinit(engine: *Engine) void {
 
 /// From here on rows can be made. On the engine's thread.
 pub fn startBackend(engine: *Engine, choice: Backend.Choice, diag: *Diagnostics) !void {
-    try engine.backend.init(engine.gpa, choice, diag);
+    try engine.backend.init(choice, engine.options.threads, diag);
     engine.backend_ready.store(true, .seq_cst);
 }
 

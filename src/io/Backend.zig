@@ -32,12 +32,15 @@ pub const Backend = union(enum) {
 
     /// In place, as the kernel and threads keep its address; on the thread that
     /// will tick. Fails only for `.uring`. No backend needs memory beyond itself.
-    pub fn init(backend: *Backend, _: std.mem.Allocator, choice: Choice, diag: *Diagnostics) error{BackendMissing}!void {
+    ///
+    /// `threads` is how many threads copy bytes at once; 0: one with io_uring,
+    /// and else some, as they also wait for storage.
+    pub fn init(backend: *Backend, choice: Choice, threads: u32, diag: *Diagnostics) error{BackendMissing}!void {
         var reason_buffer: [Threads.reason_max]u8 = undefined;
         var why_not: []const u8 = "";
         if (choice != .threads) {
             backend.* = .{ .uring = undefined };
-            switch (backend.uring.init()) {
+            switch (backend.uring.init(threads)) {
                 .ok => return,
                 .err => |errno| {
                     why_not = explain(errno, &reason_buffer);
@@ -50,7 +53,7 @@ pub const Backend = union(enum) {
             }
         }
         backend.* = .{ .threads = undefined };
-        backend.threads.init(why_not);
+        backend.threads.init(threads, why_not);
     }
 
     /// Nothing may be in flight (see `cancelAll`), and no `wake` under way.

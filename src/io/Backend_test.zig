@@ -60,7 +60,7 @@ const Fixture = struct {
 
     fn init(fixture: *Fixture, choice: Backend.Choice) !void {
         var diag: Diagnostics = .{};
-        fixture.backend.init(testing.allocator, choice, &diag) catch |err| {
+        fixture.backend.init(choice, 0, &diag) catch |err| {
             std.log.warn("{s}", .{diag.message()});
             return switch (err) {
                 error.BackendMissing => error.SkipZigTest,
@@ -331,9 +331,9 @@ test "without a free descriptor, auto takes threads and says why, and uring refu
     defer _ = c.setrlimit(.NOFILE, &old);
     var diag: Diagnostics = .{};
     var backend: Backend = undefined;
-    try testing.expectError(error.BackendMissing, backend.init(testing.allocator, .uring, &diag));
+    try testing.expectError(error.BackendMissing, backend.init(.uring, 0, &diag));
     try testing.expect(std.mem.startsWith(u8, diag.message(), "io=\"uring\" was asked for, but "));
-    try backend.init(testing.allocator, .auto, &diag);
+    try backend.init(.auto, 0, &diag);
     defer backend.deinit();
     try testing.expectEqualStrings("threads", backend.name());
     try testing.expect(backend.reason().len > 0);
@@ -342,7 +342,7 @@ test "without a free descriptor, auto takes threads and says why, and uring refu
 test "threads that were asked for need no reason" {
     var diag: Diagnostics = .{};
     var backend: Backend = undefined;
-    try backend.init(testing.allocator, .threads, &diag);
+    try backend.init(.threads, 0, &diag);
     defer backend.deinit();
     try testing.expectEqualStrings("", backend.reason());
 }

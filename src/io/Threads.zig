@@ -19,8 +19,9 @@ const Wait = WakeFlag.Wait;
 queued: Completion.Queue = .{},
 /// In `work`, with a thread, or in `done`.
 in_flight: u32 = 0,
-threads: [limits.read_threads]std.Thread = undefined,
+threads: [limits.read_threads_max]std.Thread = undefined,
 threads_count: u32 = 0,
+threads_max: u32,
 ticking: bool = false,
 /// Why it is not io_uring; empty when it was asked for.
 reason_buffer: [reason_max]u8 = undefined,
@@ -47,8 +48,9 @@ pub const reason_max = 192;
 /// host's process comes out of the same stack.
 const stack_bytes = 1024 * 1024;
 
-pub fn init(threads: *Threads, why_not_uring: []const u8) void {
-    threads.* = .{};
+/// `threads_max` of 0: as many as are usual.
+pub fn init(threads: *Threads, threads_max: u32, why_not_uring: []const u8) void {
+    threads.* = .{ .threads_max = if (threads_max == 0) limits.read_threads_default else @min(threads_max, limits.read_threads_max) };
     threads.reason_len = @min(why_not_uring.len, reason_max);
     @memcpy(threads.reason_buffer[0..threads.reason_len], why_not_uring[0..threads.reason_len]);
 }
@@ -145,7 +147,7 @@ fn give(threads: *Threads, batch: *Completion.Queue) void {
 
     for (0..rouse) |_| threads.work_came.signal();
     for (0..wanted) |_| {
-        if (threads.threads_count == threads.threads.len) return;
+        if (threads.threads_count == threads.threads_max) return;
         const thread = std.Thread.spawn(.{ .stack_size = stack_bytes }, run, .{threads}) catch return;
         threads.threads[threads.threads_count] = thread;
         threads.threads_count += 1;

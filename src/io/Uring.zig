@@ -34,6 +34,9 @@ cancel_asked: bool = false,
 broken: std.atomic.Value(os.Errno) = .init(0),
 /// Times in a row that the kernel refused to take anything.
 refusals: u32 = 0,
+/// Of so many large reads, all but one go to workers.
+threads: u32,
+large_reads: u32 = 0,
 
 wake_flag: WakeFlag = .{},
 wake_fd: os.fd_t,
@@ -58,7 +61,10 @@ const free_all: [slots_count]Slot = blk: {
 
 /// On the thread that will tick. Answers with the kernel's number where it
 /// refuses; ENOSYS also stands for an io_uring that is too old.
-pub fn init(uring: *Uring) os.Result(void) {
+///
+/// With more than one of `threads`, the kernel's workers take their share of the
+/// large reads: what is cached would else be copied in the engine's thread.
+pub fn init(uring: *Uring, threads: u32) os.Result(void) {
     const ring = switch (openRing()) {
         .ok => |ring| ring,
         .err => |errno| return .{ .err = errno },
@@ -71,7 +77,7 @@ pub fn init(uring: *Uring) os.Result(void) {
         opened.deinit();
         return .{ .err = errno };
     }
-    uring.* = .{ .ring = ring, .wake_fd = wake_fd };
+    uring.* = .{ .ring = ring, .wake_fd = wake_fd, .threads = if (boundWorkers(&ring, threads)) threads else 1 };
     uring.listen();
     // A sandbox may allow the set-up and forbid the use: find out here, while
     // there still is a choice.
@@ -111,6 +117,14 @@ fn openRing() os.Result(linux.IoUring) {
         }
     }
     return .{ .err = Completion.number(.INVAL) };
+}
+
+/// False when there is nothing to bound, or a kernel older than 5.15 cannot.
+fn boundWorkers(ring: *const linux.IoUring, threads: u32) bool {
+    if (threads <= 1) return false;
+    // For files, and for all else.
+    const most = [2]u32{ threads - 1, threads - 1 };
+    return linux.errno(linux.io_uring_register(ring.fd, .REGISTER_IOWQ_MAX_WORKERS, &most, most.len)) == .SUCCESS;
 }
 
 /// The kernel opened `fd` close-on-exec. Takes it over.
@@ -212,6 +226,9 @@ fn prepare(uring: *Uring, slot: Slot) void {
     const sqe = uring.ring.get_sqe() catch unreachable; // `outstanding_max`.
     sqe.prep_read(completion.fd, completion.rest(), completion.restOffset());
     sqe.user_data = slot;
+    if (uring.threads <= 1 or completion.rest().len < limits.async_bytes_min) return;
+    uring.large_reads +%= 1;
+    if (uring.large_reads % uring.threads != 0) sqe.flags |= linux.IOSQE_ASYNC;
 }
 
 /// Keep a read of the eventfd in the ring, so that `wake` ends a wait.

@@ -15,6 +15,7 @@ const defaults: Pipeline.Options = .{
     .world_size = 1,
     .io = .auto,
     .access = .auto,
+    .threads = 0,
     .prefetch_rows = 64,
     .prefetch_bytes = 1 << 20,
     .on_error = .raise,

@@ -10,8 +10,8 @@ const config = @import("config.zig");
 const raise = @import("raise.zig");
 
 const names = [_][:0]const u8{
-    "source", "config",        "name",           "search_dir", "rank", "world_size", "log_level", "io",
-    "access", "prefetch_rows", "prefetch_bytes", "on_error",   "dry",
+    "source", "config",  "name",          "search_dir",     "rank",     "world_size", "log_level", "io",
+    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error", "dry",
 };
 
 pub const Given = struct {
@@ -47,10 +47,11 @@ pub const Given = struct {
             .world_size = world_size,
             .io = try args.choice(@FieldType(Pipeline.Options, "io"), all[7], "io"),
             .access = try args.choice(@FieldType(Pipeline.Options, "access"), all[8], "access"),
-            .prefetch_rows = try args.int(u32, all[9], "prefetch_rows"),
-            .prefetch_bytes = try args.int(u64, all[10], "prefetch_bytes"),
-            .on_error = try args.choice(@FieldType(Pipeline.Options, "on_error"), all[11], "on_error"),
-            .dry = try args.boolean(all[12]),
+            .threads = try args.int(u32, all[9], "threads"),
+            .prefetch_rows = try args.int(u32, all[10], "prefetch_rows"),
+            .prefetch_bytes = try args.int(u64, all[11], "prefetch_bytes"),
+            .on_error = try args.choice(@FieldType(Pipeline.Options, "on_error"), all[12], "on_error"),
+            .dry = try args.boolean(all[13]),
         };
         // Last, as it is the longest and may run code of the caller's.
         given.config = try config.toMsgpack(gpa, state, all[1]);
