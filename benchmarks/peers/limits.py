@@ -68,11 +68,23 @@ def mapped(job: Job) -> Rows:
 
 @contestant("limit: memory", lines="ABCD")
 def memory(job: Job) -> Rows:
-    """The files are in memory already: on line A a memcpy, on B and C the making of objects alone."""
+    """The files are in memory already: what is left is the making of objects, and a copy if they are bytes."""
     held: list[Any] = [path.read_bytes() for path in job.data.tars]
     where = places(job)
     job.start()
     return slices([memoryview(one) for one in held] if job.views else held, where)
+
+
+@contestant("limit: memcpy", lines="AC")
+def memcpy(job: Job) -> int:
+    """Each row copied into the same buffer: no objects are made, and the buffer stays in the CPU's cache."""
+    held = [memoryview(path.read_bytes()) for path in job.data.tars]
+    rows = [(held[file][spans[0][0] : spans[-1][1]], spans[-1][1] - spans[0][0]) for file, spans in places(job)]
+    buffer = memoryview(bytearray(max(size for _, size in rows)))
+    job.start()
+    for row, size in rows:
+        buffer[:size] = row
+    return len(rows)
 
 
 def slices(sources: list[Any], where: list[Place]) -> Rows:
