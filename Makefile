@@ -89,13 +89,13 @@ $(VENV)/installed: $(SOURCES) $(VENV)/base | system
 $(BENCH)/bin/python: | system
 	$(PYTHON) -m venv $(BENCH)
 
-$(BENCH)/installed: $(VENV)/installed $(BENCH)/bin/python
+$(BENCH)/installed: $(VENV)/installed | $(BENCH)/bin/python
 	@rm -rf $(BENCH)/wheel
 	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(BENCH)/wheel .
 	@$(BENCH)/bin/pip install --quiet --force-reinstall $(BENCH)/wheel/*.whl
 	@touch $@
 
-$(BENCH)/peers: $(wildcard benchmarks/peers/*.py) benchmarks/install.py $(BENCH)/installed
+$(BENCH)/peers: $(wildcard benchmarks/peers/*.py) benchmarks/install.py | $(BENCH)/installed
 	@PYTHONPATH="$(CURDIR)" $(BENCH)/bin/python -m benchmarks.install
 	@touch $@
 

@@ -18,9 +18,9 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 
 def drop(paths: Iterable[Path]) -> None:
     """Forget the contents of the files. Works on what is written back and mapped by nobody."""
-    os.sync()
     for path in paths:
         file = os.open(path, os.O_RDONLY)
+        os.fsync(file)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(file)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -25,6 +26,26 @@ def facts(contestants: Iterable[peers.Contestant]) -> dict[str, Any]:
         "fio": _fio_version(),
         "versions": _versions(contestants),
     }
+
+
+class Others:
+    """How much of the machine other processes take while we measure: figures of a busy machine say little."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def share(self) -> float:
+        """The part of all cores' time, since this was made, that went neither idle nor to us."""
+        busy, total, own = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        return max(0.0, (busy - own) / total) if total else 0.0
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        idle = ticks[3] + ticks[4]
+        per_s = os.sysconf("SC_CLK_TCK")
+        return (sum(ticks) - idle) / per_s, sum(ticks) / per_s, sum(one.ru_utime + one.ru_stime for one in ours)
 
 
 def _field(path: str, name: str) -> str:

@@ -11,11 +11,13 @@ from .lines import Goal, Line
 if TYPE_CHECKING:
     from .run import Entrant
 
+COLD_MAX = 0.02
+"""What the page cache may hold of a file that we call cold."""
 OURS = "ultar"
 """Whose figure is compared with the others'."""
 
 
-def result(line: Line, entrants: list[Entrant], resident: list[float]) -> dict[str, Any]:
+def result(line: Line, entrants: list[Entrant], resident: list[float], others: float) -> dict[str, Any]:
     """All about a line, as it goes into the JSON."""
     rows = [_row(line, entrant) for entrant in entrants]
     _compare_checksums(rows)
@@ -30,6 +32,7 @@ def result(line: Line, entrants: list[Entrant], resident: list[float]) -> dict[s
         "less_is_better": line.less_is_better,
         "cold": line.trial.cold,
         "resident_before": {"lowest": min(resident), "highest": max(resident)} if resident else None,
+        "cpu_of_others": others,
         "contestants": rows,
         "goals": [_goal(line, goal, figures) for goal in line.goals],
     }
@@ -104,7 +107,12 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"- goal: {goal['wanted']}; reached: {reached}: **{verdict}**")
     if result["resident_before"]:
         held = result["resident_before"]
-        lines.append(f"- in the page cache before runs: {held['lowest']:.1%} to {held['highest']:.1%} of the files")
+        not_cold = result["cold"] and held["highest"] > COLD_MAX
+        warning = " — **not cold**: figures mean nothing" if not_cold else ""
+        lines.append(
+            f"- in the page cache before runs: {held['lowest']:.1%} to {held['highest']:.1%} of the files{warning}"
+        )
+    lines.append(f"- other processes took {result['cpu_of_others']:.0%} of the CPU time meanwhile")
     return "\n".join(lines) + "\n"
 
 

@@ -41,6 +41,7 @@ class Runner:
         self.scale = scale
         self.repeat = repeat
         self.resident: dict[Trial, list[float]] = {}
+        self.others: dict[Trial, float] = {}
         self.verified: set[tuple[object, ...]] = set()
 
     def run(self, trial: Trial, entrants: list[Entrant]) -> None:
@@ -52,11 +53,13 @@ class Runner:
             if trial.task == "rows" and way not in self.verified:
                 self.verified.add(way)
                 entrant.verified = self._once(trial, entrant, "--verify").get("checksum")
+        others = machine.Others()
         for turn in range(self.repeat):
             for entrant in entrants[:: -1 if turn % 2 else 1]:
                 if not entrant.failure and not any(run["seconds"] > SLOW_S for run in entrant.runs):
                     self._set_cache(trial, data, entrant)
                     entrant.runs.append(self._once(trial, entrant))
+        self.others[trial] = others.share()
 
     def _prepare(self, data: Data, entrants: list[Entrant]) -> None:
         failures = generate.make(data, [entrant.contestant for entrant in entrants])
@@ -145,7 +148,7 @@ def main() -> None:
             runner.run(line.trial, trials[line.trial])
             print(f"line {line.letter}: {time.perf_counter() - began_s:.0f} s", file=sys.stderr, flush=True)
         entrants = [one for one in trials[line.trial] if line.letter in one.contestant.lines]
-        result = report.result(line, entrants, runner.resident.get(line.trial, []))
+        result = report.result(line, entrants, runner.resident.get(line.trial, []), runner.others[line.trial])
         results.append(result)
         print(report.table(result), flush=True)
     if arguments.json:
