@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +29,7 @@ def data_sets(folder: Path, scale: float, names: Iterable[str] = KINDS) -> dict[
 def make(data: Data, wanted: Iterable[peers.Contestant] = ()) -> dict[str, str]:
     """Make what is missing. Returns why formats of peers could not be made."""
     if not _is_there(data.folder, data.manifest):
-        print(f"writing {data.folder.name}: {data.rows} {KINDS[data.name].title}", flush=True)
+        print(f"writing {data.folder.name}: {data.rows} {KINDS[data.name].title}", file=sys.stderr)
         shutil.rmtree(data.folder, ignore_errors=True)
         data.folder.mkdir(parents=True)
         payload_bytes = sum(_write_shard(data, shard, path) for shard, path in enumerate(data.tars))
@@ -47,7 +48,7 @@ def _make_format(data: Data, peer: str, contestant: peers.Contestant) -> str:
         return ""
     if reason := contestant.why_missing():
         return reason
-    print(f"writing {data.folder.name} for {peer}", flush=True)
+    print(f"writing {data.folder.name} for {peer}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:

@@ -18,8 +18,8 @@ from . import cache, generate, machine, peers, report
 from .data import Data
 from .lines import LINES, Line, Trial
 
-TIMEOUT_S = 60
-SLOW_S = 6
+TIMEOUT_S = 30
+SLOW_S = 4
 """Who takes longer is far behind, and is run once."""
 
 

@@ -62,7 +62,7 @@ class Meter:
         return {
             "seconds": seconds,
             "cpu_s": _cpu_s() - self._cpu_s,
-            "peak_mb": (_peak_kb() - self._peak_kb) * 1024 / 1e6,
+            "peak_mb": max(0, _peak_kb() - self._peak_kb) * 1024 / 1e6,
         }
 
 

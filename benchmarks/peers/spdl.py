@@ -1,6 +1,7 @@
 """spdl: its parser of tars, in a thread of its pipeline. Samples are put together by us: it has none."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from . import Job, Rows, contestant
@@ -23,10 +24,10 @@ def read(job: Job) -> Rows:
     from spdl.pipeline import PipelineBuilder
 
     size = len(job.data.keys)
-    builder = PipelineBuilder().add_source(row for path in job.data.tars for row in members(path, size))
-    # Rows at a time, as one hand-over a row would measure the queue alone.
-    builder = builder.aggregate(32).add_sink(8)
-    pipeline = builder.build(num_threads=1)
+    rows = (row for path in job.data.tars for row in members(path, size))
+    # Lists of rows, as one hand-over a row would measure the queue alone.
+    batches = iter(lambda: list(islice(rows, 32)), [])
+    pipeline = PipelineBuilder().add_source(batches).add_sink(8).build(num_threads=1)
     with pipeline.auto_stop():
         for batch in pipeline:
             yield from batch
