@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,7 +118,7 @@ def pack(row: Row) -> bytes:
     return struct.pack(f"<{len(row)}I", *map(len, row)) + b"".join(row)
 
 
-def unpacker(count: int):
+def unpacker(count: int) -> Callable[[bytes], list[bytes]]:
     """A function that takes the record of a row with so many payloads apart."""
     head = struct.Struct(f"<{count}I")
 
