@@ -11,6 +11,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 ZIG := $(BIN)/python -m ziglang
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # `-m` and scripts must find the installed package, never the source tree.
@@ -21,7 +22,7 @@ SOURCES := $(shell find src lua python -name __pycache__ -prune -o \
 	\( -type d -o -name '*.zig' -o -name '*.lua' -o -name '*.py' -o -name '*.pyi' -o -name py.typed \) -print) \
 	$(wildcard build/*.zig) build.zig build.zig.zon pyproject.toml hatch_build.py README.md LICENSE
 
-.PHONY: help demo test lint build wheel clean system
+.PHONY: help demo test bench lint build wheel clean system
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -37,6 +38,9 @@ test: $(VENV)/installed $(VENV)/dev ## Run the tests of the engine, then those o
 # What must hold however bytes reach rows; `tests/conftest.py` reads ULTAR_TEST_ACCESS.
 ACCESS_TESTS := tests/test_row.py tests/test_facade.py tests/test_properties.py tests/test_lua_modules.py \
 	tests/faults/test_storage.py tests/faults/test_scripts.py tests/faults/test_lifetime.py
+
+bench: $(BENCH)/installed $(BENCH)/peers ## Compare with other loaders; ARGS="--lines A,C", see benchmarks/README.md
+	@PYTHONPATH="$(CURDIR)" $(BENCH)/bin/python -m benchmarks.run --json build/bench/result.json $(ARGS)
 
 lint: $(VENV)/dev ## Check format, style and types
 	$(ZIG) fmt --check src build build.zig build.zig.zon
@@ -59,7 +63,7 @@ wheel: $(VENV)/dev | system ## Make a wheel in wheelhouse/, and try it in an emp
 	rm -rf build/smoke
 
 clean: ## Remove all that the tasks made
-	rm -rf $(VENV) .zig-cache zig-out dist wheelhouse build/demo build/smoke python/ultar_dataloader/*.so
+	rm -rf $(VENV) $(BENCH) .zig-cache zig-out dist wheelhouse build/bench build/demo build/smoke python/ultar_dataloader/*.so
 
 $(VENV)/bin/python: | system
 	$(PYTHON) -m venv $(VENV)
@@ -84,6 +88,20 @@ endef
 $(VENV)/installed: $(SOURCES) $(VENV)/base | system
 	@echo "building and installing the package (the first time takes a minute or two)"
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+# The package as built for .venv, and the peers that can be had: apart, as they are heavy.
+$(BENCH)/bin/python: | system
+	$(PYTHON) -m venv $(BENCH)
+
+$(BENCH)/installed: $(VENV)/installed | $(BENCH)/bin/python
+	@rm -rf $(BENCH)/wheel
+	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(BENCH)/wheel .
+	@$(BENCH)/bin/pip install --quiet --force-reinstall $(BENCH)/wheel/*.whl
+	@touch $@
+
+$(BENCH)/peers: $(wildcard benchmarks/peers/*.py) benchmarks/install.py | $(BENCH)/installed
+	@PYTHONPATH="$(CURDIR)" $(BENCH)/bin/python -m benchmarks.install
 	@touch $@
 
 # What comes from the system rather than from PyPI.

@@ -1,0 +1,98 @@
+"""The lines of the comparison: what each one measures, and what we want to reach on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How contestants are run. Lines with equal trials share the runs."""
+
+    data: str
+    views: bool = False
+    picks: int = 0
+    """Rows to read at random, at scale 1; 0 for all in order."""
+    cold: bool = False
+    """Without the files in the page cache."""
+    task: str = "rows"
+    """Or what else contestants do: those of one line only."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What our figure is to be: `factor` times the best of the contestants `of`, or `factor` itself."""
+
+    factor: float
+    of: str = ""
+    """The start of their names; empty for an absolute goal."""
+
+
+@dataclass(frozen=True)
+class Line:
+    letter: str
+    title: str
+    trial: Trial
+    goals: tuple[Goal, ...]
+    metric: str = "rows_per_s"
+    unit: str = "rows/s"
+    less_is_better: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.letter}: {self.title}"
+
+
+IN_ORDER = Trial("big")
+VIEWS = Trial("big", views=True)
+MEMORY_MB = 64 * 1024 * 1024 / 1e6 + 40  # What the loader may hold ahead by default, and as much again for all else.
+
+LINES = (
+    Line(
+        "A",
+        "100 KB rows in order, as bytes, warm",
+        IN_ORDER,
+        (Goal(1.4, "itar"), Goal(1.0, "limit: pread")),
+    ),
+    Line("B", "100 KB rows in order, as views, warm", VIEWS, (Goal(1.3, "limit: mmap"),)),
+    Line("C", "tiny rows in order, as bytes, warm", Trial("tiny"), (Goal(1.0, "lance"),)),
+    Line("D", "5000 random 100 KB rows, as bytes, warm", Trial("big", picks=5000), (Goal(1.2, "limit: pread"),)),
+    Line(
+        "E",
+        "building the index of tiny members, warm",
+        Trial("tiny", task="index"),
+        (Goal(4e6),),
+        unit="members/s",
+    ),
+    Line("E", "building the index of big members, warm", Trial("big", task="index"), (), unit="members/s"),
+    Line("F", "100 KB rows in order, cold", Trial("big", cold=True), (Goal(0.95, "limit: sequential"),)),
+    Line("G", "2000 random 100 KB rows, cold", Trial("big", picks=2000, cold=True), (Goal(0.9, "limit: fio"),)),
+    Line("H", "20000 random 4 KB records, cold", Trial("record", picks=20_000, cold=True), (Goal(0.8, "limit: fio"),)),
+    Line(
+        "I",
+        "peak memory over line A, above what the process had before",
+        IN_ORDER,
+        (Goal(MEMORY_MB),),
+        metric="peak_mb",
+        unit="MB",
+        less_is_better=True,
+    ),
+    Line(
+        "J",
+        "CPU time of line B, user and system, for 1000 rows",
+        VIEWS,
+        (Goal(0.013), Goal(1.0, "limit: mmap")),
+        metric="cpu_s_per_1000_rows",
+        unit="s",
+        less_is_better=True,
+    ),
+    Line(
+        "K",
+        "CPU time of an idle loader in 2 s",
+        Trial("big", task="idle"),
+        (),
+        metric="idle_cpu_ms",
+        unit="ms",
+        less_is_better=True,
+    ),
+)

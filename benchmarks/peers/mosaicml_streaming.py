@@ -1,0 +1,40 @@
+"""mosaicml-streaming: its shards (MDS), read from where they lie."""
+
+from pathlib import Path
+from typing import Any
+
+from ..data import Data
+from . import Job, Rows, contestant
+
+
+def import_streaming() -> Any:
+    """It imports torchvision, whose builds on PyPI want operators that torch for the CPU lacks."""
+    import torch
+
+    if torch.version.cuda is None:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    import streaming
+    from streaming.base.util import clean_stale_shared_memory
+
+    clean_stale_shared_memory()
+    return streaming
+
+
+def prepare(data: Data, folder: Path) -> None:
+    columns = dict.fromkeys(data.keys, "bytes")
+    with import_streaming().MDSWriter(out=str(folder / "mds"), columns=columns) as writer:
+        for row in data.all_rows():
+            writer.write(dict(zip(data.keys, row, strict=True)))
+
+
+@contestant("mosaicml-streaming", lines="ACDFGHI", pip=["mosaicml-streaming", "torch==2.13.0"], prepare=prepare)
+def read(job: Job) -> Rows:
+    streaming = import_streaming()
+    job.start()
+    local = str(job.data.of_peer("mosaicml_streaming") / "mds")
+    samples = streaming.StreamingDataset(local=local, shuffle=False, batch_size=1)
+    keys = job.data.keys
+    chosen = samples if job.picks is None else map(samples.__getitem__, job.picks)
+    return ([sample[key] for key in keys] for sample in chosen)
