@@ -1,4 +1,4 @@
-"""Ours. A variant is a line in `VARIANTS`: its name, and options of `DataLoader`."""
+"""Ours. A variant is a line in `VARIANTS`: its name, the lines it takes part in, and options of `DataLoader`."""
 
 import resource
 import time
@@ -9,9 +9,12 @@ from ultar_dataloader import DataLoader, LoadedRow, index
 
 from . import Job, Rows, contestant
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ultar": {},
-    "ultar (threads)": {"io": "threads"},
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ultar": ("ABCDFGHIJ", {}),
+    "ultar (io=threads)": ("ABCDFGHIJ", {"io": "threads"}),
+    "ultar (threads=2)": ("ABDIJ", {"threads": 2}),
+    "ultar (access=mmap)": ("ABCDFGHIJ", {"access": "mmap"}),
+    "ultar (access=direct)": ("FGH", {"access": "direct"}),
 }
 
 IN_ORDER = """
@@ -69,8 +72,8 @@ def read(job: Job, options: dict[str, Any]) -> Rows:
     return ([row.view(key) for key in keys] for row in loader)
 
 
-for variant, options in VARIANTS.items():
-    contestant(variant, lines="ABCDFGHIJ")(partial(read, options=options))
+for variant, (lines, options) in VARIANTS.items():
+    contestant(variant, lines=lines)(partial(read, options=options))
 
 
 @contestant("ultar", lines="E")
