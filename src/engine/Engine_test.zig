@@ -256,3 +256,61 @@ test "being stopped while waiting for room leaves nothing behind" {
         } else return error.TestUnexpectedResult;
     }
 }
+
+/// An epoch of a few rows; whatever allocation fails, nothing may leak or crash.
+fn epochWithin(gpa: std.mem.Allocator) !void {
+    const content: [1000]u8 = @splat(7);
+    var files: [64][]const u8 = @splat("");
+    // One thread is both sides: a full budget would wait for itself.
+    var engine: Engine = try .init(gpa, .{ .rows_max = 1 << 20, .bytes_max = 1 << 30 });
+    defer engine.deinit();
+    defer engine.abandonReads();
+    var diag: Diagnostics = .{};
+    const handle = try engine.openFile("/proc/self/status", &diag);
+    const file = engine.files.get(handle).?;
+    file.size = content.len;
+    // The file is shorter than it was thought to be: second tries allocate, too.
+    files[@intCast(file.fd)] = content[0..900];
+    engine.backend = .{ .sim = .init(.{ .files = &files, .short_percent = 50 }) };
+    engine.backend_ready.store(true, .seq_cst);
+    engine.group_rows_target = 100;
+
+    var buffer: [8]u8 = undefined;
+    for (0..30) |i| {
+        try engine.addEntry(file, ".a", i * 33, 33);
+        try engine.addEntry(file, try std.fmt.bufPrint(&buffer, "{d}", .{i}), 0, 100);
+        try engine.addBytes(".b", "made by the script");
+        if (i % 10 == 3) try engine.log(false, "a line");
+        try engine.finishRow();
+        var wakes = false;
+        switch (engine.queue.take(&wakes)) {
+            .row => |row| row.release(),
+            else => {},
+        }
+    }
+    try engine.closeFile(handle);
+    try engine.drain();
+    var wakes = false;
+    while (true) switch (engine.queue.take(&wakes)) {
+        .row => |row| {
+            defer row.release();
+            try testing.expectEqualSlices(u8, content[0..row.entry(0).size], row.entry(0).bytes);
+        },
+        .log, .failed => {},
+        .empty, .finished => break,
+    };
+}
+
+test "memory that runs out anywhere is an error, and leaks nothing" {
+    var fail_index: usize = 0;
+    var failed: usize = 0;
+    while (true) : (fail_index += 1) {
+        errdefer std.log.err("allocation {d}", .{fail_index});
+        var failing: std.testing.FailingAllocator = .init(testing.allocator, .{ .fail_index = fail_index });
+        epochWithin(failing.allocator()) catch |err| try testing.expectEqual(error.OutOfMemory, err);
+        try testing.expectEqual(failing.allocated_bytes, failing.freed_bytes);
+        if (!failing.has_induced_failure) break;
+        failed += 1;
+    }
+    try testing.expect(failed > 20);
+}
