@@ -27,6 +27,8 @@ pub const direct_alignment_max = 4096;
 /// Ranges of a file that follow one on the other before the kernel is left to guess
 /// the next: a few may do so by chance.
 pub const sequential_streak_min = 8;
+/// What a loader uses of its budget in bytes before it knows that it needs more.
+pub const window_bytes_first = 8 * 1024 * 1024;
 /// Bytes in reads under way of files that are read in order. More is slower by a
 /// quarter and more, measured where 64 MiB were the alternative.
 pub const ordered_bytes_in_flight = 8 * 1024 * 1024;

@@ -88,7 +88,7 @@ pub fn init(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!Engine 
         .gpa = gpa,
         .options = options,
         .core = try Core.create(gpa, @intCast(@min(options.bytes_max, 1 << 40))),
-        .queue = .{ .rows_max = options.rows_max, .bytes_max = options.bytes_max },
+        .queue = .init(options.rows_max, options.bytes_max),
     };
 }
 

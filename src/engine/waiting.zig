@@ -13,12 +13,15 @@ const reading = @import("reading.zig");
 
 /// Until the budget has room for the group. Reads go on meanwhile.
 pub fn forRoom(engine: *Engine, group: *const Group) error{Stopped}!void {
+    engine.queue.adapt();
     if (engine.queue.hasRoom(group.rowCount(), group.cost_bytes)) return;
+    engine.queue.noteFull();
     engine.queue.room_wanted.store(true, .seq_cst);
     defer engine.queue.room_wanted.store(false, .seq_cst);
     while (true) {
         if (engine.stopping.load(.seq_cst)) return error.Stopped;
         const ticket = engine.idle.ticket();
+        engine.queue.adapt();
         if (engine.queue.hasRoom(group.rowCount(), group.cost_bytes)) return;
         if (!engine.backend_ready.raw) {
             engine.idle.wait(ticket, std.time.ns_per_s);
