@@ -199,7 +199,9 @@ class _Run:
                 self._all(paths, jobs, show)
         else:
             self._all(paths, jobs, self.progress or (lambda _: None))
-        failures = tuple(self.outcomes.items())
+        # In the order of the paths, not in that in which threads came to them; names of nothing first.
+        places = {path: i for i, path in enumerate(paths)}
+        failures = tuple(sorted(self.outcomes.items(), key=lambda outcome: places.get(outcome[0], -1)))
         if failures and on_error == "raise":
             raise _noted(failures, len(failures) + self.shards + self.skipped)
         return IndexSummary(
