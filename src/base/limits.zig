@@ -77,7 +77,9 @@ pub const index_window_bytes = 256 * 1024;
 pub const header_window_bytes = 4 * 1024;
 /// Warnings that indexing one shard keeps; the rest are only counted.
 pub const index_warnings_max = 16;
-/// Shards that the indexer works on at once.
+/// Shards that the indexer works on at once, on however few cores: where a
+/// header lies is known only when the one before is read, so a shard of large
+/// members has one read under way, and storage is kept busy by several shards.
 pub const index_threads_max = 8;
 
 /// The largest whole number that a Lua number holds exactly.
