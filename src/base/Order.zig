@@ -65,15 +65,25 @@ const Windowed = struct {
         return (windowed.last_at + 1) * windowed.block.divisor - windowed.missing;
     }
 
+    /// The block at a place among the blocks as laid out, and how far the place is into it.
+    inline fn blockAt(windowed: *const Windowed, place: u64) Divider.Parts {
+        const last_end = windowed.lastEnd();
+        if (place < last_end) return windowed.block.divide(place);
+        const behind = windowed.block.divide(place - last_end);
+        return .{ .quotient = behind.quotient + windowed.last_at + 1, .rest = behind.rest };
+    }
+
+    fn rowOf(windowed: *const Windowed, place: u64) u64 {
+        const parts = windowed.blockAt(place);
+        return windowed.blocks.at(parts.quotient) * windowed.block.divisor + parts.rest;
+    }
+
     /// Replaces places among the blocks as laid out by the rows there.
     fn rowsOf(windowed: *const Windowed, places: []u64) void {
         var rests: [chunk_max]u64 = undefined;
-        const last_end = windowed.lastEnd();
         for (places, rests[0..places.len]) |*place, *rest| {
-            const is_behind = place.* >= last_end;
-            const parts = windowed.block.divide(if (is_behind) place.* - last_end else place.*);
-            place.* = if (is_behind) parts.quotient + windowed.last_at + 1 else parts.quotient;
-            rest.* = parts.rest;
+            const parts = windowed.blockAt(place.*);
+            place.*, rest.* = .{ parts.quotient, parts.rest };
         }
         windowed.blocks.mapAll(places);
         for (places, rests[0..places.len]) |*place, rest| place.* = place.* * windowed.block.divisor + rest;
@@ -111,9 +121,8 @@ pub fn blockSize(order: *const Order) ?u64 {
 
 /// The row at place `i`, which is below `n`.
 pub fn at(order: *const Order, i: u64) u64 {
-    var row: [1]u64 = undefined;
-    order.fill(i, 1, &row);
-    return row[0];
+    var cursor: Cursor = .{};
+    return cursor.at(order, i);
 }
 
 /// The place of `row`, which is below `n`.
@@ -140,6 +149,29 @@ pub const Cursor = struct {
     number: ?u64 = null,
     window: Permutation = undefined,
 
+    /// The row at place `i`, which is below `order.n`.
+    pub fn at(cursor: *Cursor, order: *const Order, i: u64) u64 {
+        assert(i < order.n);
+        switch (order.method) {
+            .whole => |*permutation| return permutation.at(i),
+            .windowed => |*windowed| {
+                const parts = cursor.moveTo(windowed, i);
+                const place = cursor.window.at(parts.rest);
+                return windowed.rowOf(parts.quotient * windowed.window.divisor + place);
+            },
+        }
+    }
+
+    fn moveTo(cursor: *Cursor, windowed: *const Windowed, place: u64) Divider.Parts {
+        const parts = windowed.window.divide(place);
+        if (cursor.number != parts.quotient) {
+            cursor.window = windowed.windowAt(parts.quotient);
+            cursor.number = parts.quotient;
+        }
+        return parts;
+    }
+
+    /// The rows at `rows.len` places: `first`, `first + step` and so on, all below `order.n`.
     pub fn fill(cursor: *Cursor, order: *const Order, first: u64, step: i64, rows: []u64) void {
         var done: usize = 0;
         var place = first;
@@ -162,11 +194,7 @@ pub const Cursor = struct {
                 return some.len;
             },
             .windowed => |*windowed| {
-                const parts = windowed.window.divide(first);
-                if (cursor.number != parts.quotient) {
-                    cursor.window = windowed.windowAt(parts.quotient);
-                    cursor.number = parts.quotient;
-                }
+                const parts = cursor.moveTo(windowed, first);
                 const ahead = if (step < 0) parts.rest else cursor.window.n - 1 - parts.rest;
                 const inside = 1 + ahead / @max(1, @abs(step));
                 const some = rows[0..@min(rows.len, chunk_max, inside)];

@@ -46,6 +46,7 @@ test "a cursor may jump" {
         var row: [1]u64 = undefined;
         cursor.fill(&order, i, 1, &row);
         try testing.expectEqual(order.at(i), row[0]);
+        try testing.expectEqual(order.at(999 - i), cursor.at(&order, 999 - i));
     }
 }
 
