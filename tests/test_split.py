@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from itertools import chain, cycle, islice
 from typing import Any
 
@@ -170,6 +171,16 @@ def test_numbers_may_be_large() -> None:
     assert len(one.when(0)) == 1000
 
 
+def test_a_split_is_a_value() -> None:
+    split = Split(10, 2, rank=1, world_size=2, tail="drop", skipped=[1, 4])
+    same = pickle.loads(pickle.dumps(split))
+    assert same == split == Split(10, 2, 1, 2, "drop", skipped=(1, 4)) and hash(same) == hash(split)
+    assert split != Split(10, 2, 1, 2, "drop", skipped=[1, 5])
+    assert same.share() == split.share()
+    with pytest.raises(AttributeError):
+        split.n = 3  # type: ignore[misc]
+
+
 def test_an_epoch_of_nothing_has_no_steps() -> None:
     for tail in ("repeat", "drop"):
         split = Split(0, 4, world_size=3, tail=tail)
@@ -220,6 +231,8 @@ def test_rows_to_skip_are_checked() -> None:
     for listed, ranges in (([10], []), ([-1], []), ([], [(0, 11)]), ([], [(5, 4)])):
         with pytest.raises(ValueError, match="must be from"):
             skipped_places(rows, listed, ranges)
+    with pytest.raises(ValueError, match="a row of skip_list cannot be 3: there are no rows"):
+        skipped_places(order(0, 1), [3])
     with pytest.raises(TypeError, match="must be an int, not float"):
         skipped_places(rows, [1.0])  # type: ignore[list-item]
 

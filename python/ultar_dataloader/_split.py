@@ -70,10 +70,10 @@ class Split:
     world_size: int = 1
     tail: Tail = "short"
     start: int = 0
-    skipped: Sequence[int] = field(default=(), repr=False, hash=False)
+    skipped: Sequence[int] = field(default=(), repr=False, compare=False)
     # Kept places, which are those not skipped, have numbers without gaps: all below counts in
     # them. The number of a kept place is the place, less the skipped ones before it.
-    _gaps: array[int] = field(init=False, repr=False, compare=False)
+    _gaps: array[int] = field(init=False, repr=False, hash=False)
     """For each skipped place the number that a kept place there would have."""
     _kept: int = field(init=False, repr=False, compare=False)
     _first: int = field(init=False, repr=False, compare=False)
@@ -310,9 +310,14 @@ class State:
 
 
 def _whole(name: str, value: SupportsIndex, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    number = index(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+    if high < low:
+        raise ValueError(f"{name} cannot be {number}: there are no rows")
     if not low <= number <= high:
         raise ValueError(f"{name} must be from {low} to {high}, got {number}")
     return number
