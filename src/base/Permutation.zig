@@ -224,6 +224,15 @@ inline fn scale(random: u64, bound: u64) u64 {
     return @truncate((@as(u128, random) * bound) >> 64);
 }
 
+test "a grid is as wide as the root, rounded up" {
+    for ([_]u64{ 1, 2, 3, 8, 9, 1000, 94_906_265, 94_906_266, (1 << 26) + 1 }) |k| {
+        for ([_]u64{ k * k - 1, k * k, k * k + 1 }) |n| {
+            const root = rootUp(n);
+            try std.testing.expect(root * root >= n and (root == 0 or (root - 1) * (root - 1) < n));
+        }
+    }
+}
+
 test {
     _ = @import("Permutation_test.zig");
 }
