@@ -79,7 +79,7 @@ def _goal(line: Line, goal: Goal, figures: dict[str, float], name: str) -> dict[
     if ours is not None and (rivals or not goal.of):
         reached = ours / rivals[rival] if rivals else ours
     sign = "at most" if line.less_is_better else "at least"
-    measure = f"{_times(goal.factor)} {rival or goal.of}" if goal.of else f"{_figure(goal.factor)} {line.unit}"
+    measure = f"{_times(goal.factor)} {rival or goal.of}" if goal.of else f"{figure(goal.factor)} {line.unit}"
     met = None
     if reached is not None:
         met = reached <= goal.factor if line.less_is_better else reached >= goal.factor
@@ -105,12 +105,12 @@ def table(result: dict[str, Any]) -> str:
         if row["failure"]:
             lines.append(f"| {row['name']} | – | {_short(row['failure'])} | |")
         else:
-            spread = f"{_figure(row['lowest'])} to {_figure(row['highest'])}"
+            spread = f"{figure(row['lowest'])} to {figure(row['highest'])}"
             ratio = _times(row["ratio"]) if row["ratio"] else ""
-            lines.append(f"| {row['name']} | {_figure(row['value'])} | {spread} | {ratio} |")
+            lines.append(f"| {row['name']} | {figure(row['value'])} | {spread} | {ratio} |")
     lines += [""]
     for goal in result["goals"]:
-        reached = "no figure" if goal["reached"] is None else (_times if goal["relative"] else _figure)(goal["reached"])
+        reached = "no figure" if goal["reached"] is None else (_times if goal["relative"] else figure)(goal["reached"])
         verdict = {True: "met", False: "missed", None: "open"}[goal["met"]]
         lines.append(f"- goal: {goal['wanted']}; {goal['by']} reached: {reached}: **{verdict}**")
     if result["resident_before"]:
@@ -128,7 +128,7 @@ def _times(value: float) -> str:
     return f"{value:.2f}×"
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     if value >= 1e6:
         return f"{value / 1e6:.2f} M"
     if value >= 100:

@@ -16,6 +16,7 @@ test {
     _ = @import("engine/Keys.zig");
     _ = @import("engine/merge.zig");
     _ = @import("index/Indexer.zig");
+    _ = @import("index/Window.zig");
     _ = @import("index/indexer_test.zig");
     _ = @import("index/metadata.zig");
     _ = @import("index/query.zig");

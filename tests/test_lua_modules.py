@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -209,20 +210,34 @@ def test_a_script_that_catches_errors_can_be_dropped() -> None:
     del rows
 
 
-def test_a_script_with_coroutines_of_its_own_can_be_dropped() -> None:
+@pytest.mark.parametrize(
+    "emit",
+    [
+        "local co = coroutine.create(emit) while coroutine.status(co) ~= 'dead' do coroutine.resume(co) end",
+        "local next_row = coroutine.wrap(emit) while true do pcall(next_row) end",
+        "pcall(emit)",
+        "xpcall(emit, function(e) emit() return e end)",
+        "pcall(table.sort, {3, 1, 2}, function(a, b) emit() return a < b end)",
+        "pcall(string.gsub, 'abc', '.', emit)",
+        "coroutine.wrap(function() while true do pcall(coroutine.wrap(emit)) end end)()",
+    ],
+)
+def test_a_script_that_holds_on_is_dropped_all_the_same(emit: str) -> None:
+    """Its thread ends, wherever in the script the loader says that nobody wants rows any more."""
     script = """
         local loader = require("ultar.loader")
-        return { row_generator = function()
+        local function emit()
           while true do
-            local emit = coroutine.create(function()
-              while true do loader:add_entry_bytes("a", "x") loader:finish_row() coroutine.yield() end
-            end)
-            while coroutine.status(emit) ~= "dead" do coroutine.resume(emit) end
+            loader:add_entry_bytes("a", "x") loader:finish_row()
+            if coroutine.running() then pcall(coroutine.yield) end
           end
-        end }"""
-    rows = iter(ultar.DataLoader(script, prefetch_rows=10))
+        end
+        return { row_generator = function() while true do EMIT end end }"""
+    rows = iter(ultar.DataLoader(script.replace("EMIT", emit), prefetch_rows=10))
+    threads = len(os.listdir("/proc/self/task"))
     assert next(rows).to_dict() == {"a": b"x"}
     del rows
+    assert len(os.listdir("/proc/self/task")) < threads
 
 
 def test_indexes_that_are_garbage_are_closed(files: dict[str, object]) -> None:

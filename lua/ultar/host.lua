@@ -87,18 +87,23 @@ function host.message()
   return ffi.string(text, message_size[0])
 end
 
+--- The iterator is being dropped: there is nobody to report to, and no `pcall` of a script
+--- should keep it going. Control goes to the host, which closes the state. It comes back
+--- only where a script resumes its own coroutine, or cannot yield (in a callback of
+--- `table.sort`); an error is what is left. `ultar.dropping` sees to the rest.
+---@param level integer As for `error`
+function host.leave(level)
+  pcall(yield)
+  error("the iterator was dropped", level + 1)
+end
+
 --- Deal with a status other than DONE: never returns.
----
---- When the iterator is being dropped there is nobody to report to, and no `pcall`
---- of a script should keep it going: control goes to the host, which closes the state.
---- It comes back only where a script resumes its own coroutine, or cannot yield (in a
---- callback of `table.sort`); an error is what is left.
 ---@param status integer
 ---@param level integer As for `error`, seen from the caller: 2 is where the module's function was called
 function host.fail(status, level)
   if status == host.DROPPED then
-    pcall(yield)
-    error("the iterator was dropped", level + 1)
+    host.dropped = true
+    host.leave(level + 1)
   end
   error(host.message(), level + 1)
 end

@@ -2,6 +2,7 @@
 --- globals that scripts of the first generation use instead of `require`.
 
 require("ultar.iteration") -- Before all that uses `pairs`.
+local dropping = require("ultar.dropping")
 local finalizers = require("ultar.finalizers")
 local host = require("ultar.host")
 local loader = require("ultar.loader")
@@ -40,6 +41,7 @@ function prelude.start(rank, world_size, config)
   loader.rank, loader.world_size = rank, world_size
   _G.print = print_to_log
   finalizers.install(print_to_log)
+  dropping.install()
   _G.g_loader = loader
   _G.g_config = config
   _G.msgpack_unpacker = utix.open

@@ -16,9 +16,9 @@ from ._errors import ReadError
 if TYPE_CHECKING:
     from ._native import IndexCounts
 
-JOBS_MAX = 8
-"""Shards that are indexed at once unless the caller says otherwise: reading headers is bound
-by storage, and more only makes it seek."""
+JOBS = 8
+"""Shards that are indexed at once unless the caller says otherwise, on however few cores: each
+has one read under way, for where a header lies is known only when the one before is read."""
 
 Rule = tuple[str, list[str]]
 """Values to pick out of a member: its key, and the queries."""
@@ -77,7 +77,8 @@ def index(
             ``shard-{000..127}.tar``; one, or several. A shard that they name twice is
             indexed once.
         force: Build indexes that are up to date, too.
-        jobs: Shards to work on at once. None: one a core, at most 8.
+        jobs: Shards to work on at once. None: 8, on however few cores, since it is storage
+            that is waited for; 1 for a disk that must not seek.
         format: ``"msgpack"``, or ``"jsonl"`` for the same maps as lines of JSON.
         metadata_rules: Values to pick out of JSON members, as ``".json:.label;.width"`` or
             ``(".json", [".label", ".width"])``.
@@ -188,7 +189,7 @@ class _Run:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         if jobs is None:
-            jobs = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4, JOBS_MAX)
+            jobs = JOBS
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         begin = time.monotonic()

@@ -49,6 +49,18 @@ pub fn pread(fd: fd_t, buffer: []u8, offset: u64) Result(usize) {
     }
 }
 
+pub const Pattern = enum { sequential, random };
+
+/// Tell the kernel how a file will be read through this descriptor: ahead of us
+/// and in large pieces, or only what we ask for.
+pub fn advise(fd: fd_t, pattern: Pattern) void {
+    // It is advice: where it cannot be taken, reading is only slower.
+    _ = linux.fadvise(fd, 0, 0, switch (pattern) {
+        .sequential => linux.POSIX_FADV.SEQUENTIAL,
+        .random => linux.POSIX_FADV.RANDOM,
+    });
+}
+
 /// The most that Linux moves in one call, on every architecture.
 pub const transfer_max = 0x7ffff000;
 

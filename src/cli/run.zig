@@ -50,8 +50,7 @@ const Job = struct {
 /// Index (or check) every shard, and print the total. False when one failed.
 pub fn run(gpa: Allocator, arena: Allocator, paths: []const [:0]const u8, options: Indexer.Options) Allocator.Error!bool {
     var job: Job = .{ .gpa = gpa, .paths = try distinct(arena, paths), .options = options };
-    const cpu_count = std.Thread.getCpuCount() catch 1;
-    const thread_count = @min(job.paths.len, cpu_count, limits.index_threads_max);
+    const thread_count = @min(job.paths.len, limits.index_threads_max);
     // This thread works too. One that cannot be started is no reason to give up.
     var threads: [limits.index_threads_max]std.Thread = undefined;
     var started: usize = 0;

@@ -23,6 +23,7 @@ const mapped = @import("mapped.zig");
 const os = @import("../base/os.zig");
 const reading = @import("reading.zig");
 const sync = @import("../base/sync.zig");
+const waiting = @import("waiting.zig");
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
@@ -60,6 +61,8 @@ group_rows_target: u32 = 1,
 
 /// Groups whose reads are under way, in order.
 under_way: GroupList = .{},
+/// Waits for a read in order that took long.
+slow_waits: u32 = 0,
 mapped_pace: mapped.Pace = .{},
 scratch: reading.Scratch = .{},
 
@@ -85,7 +88,7 @@ pub fn init(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!Engine 
         .gpa = gpa,
         .options = options,
         .core = try Core.create(gpa, @intCast(@min(options.bytes_max, 1 << 40))),
-        .queue = .{ .rows_max = options.rows_max, .bytes_max = options.bytes_max },
+        .queue = .init(options.rows_max, options.bytes_max),
     };
 }
 
@@ -159,7 +162,7 @@ pub fn closeFile(engine: *Engine, handle: f64) (Error || error{BadHandle})!void 
     if (engine.building != null and engine.rowEntryCount() == 0) try engine.submitBuilding();
     while (engine.hasManyClosed() and engine.under_way.first != null) {
         if (engine.isStopping()) return error.Stopped;
-        engine.waitTick(&engine.stats.storage_ns);
+        waiting.turn(engine, &engine.stats.storage_ns);
     }
 }
 
@@ -260,7 +263,7 @@ pub fn poll(engine: *Engine) Error!void {
     if (engine.building != null and engine.rowEntryCount() == 0 and engine.queue.isStarving()) {
         try engine.submitBuilding();
     }
-    if (engine.under_way.first != null) engine.tick(.poll);
+    if (engine.under_way.first != null) waiting.tick(engine, .poll);
 }
 
 /// The script is done: bring every finished row to the consumer.
@@ -271,7 +274,7 @@ pub fn drain(engine: *Engine) Error!void {
     }
     while (engine.under_way.first != null) {
         if (engine.isStopping()) return error.Stopped;
-        engine.waitTick(&engine.stats.storage_ns);
+        waiting.turn(engine, &engine.stats.storage_ns);
     }
 }
 
@@ -334,7 +337,8 @@ fn submitBuilding(engine: *Engine) Error!void {
 
     if (!engine.options.dry) try reading.plan(group, &engine.scratch);
     group.cost_bytes = reading.cost(group, &engine.scratch, engine.options.dry);
-    try engine.waitForRoom(group);
+    try waiting.forRoom(engine, group);
+    try waiting.forShallows(engine, group);
     engine.queue.admit(group.rowCount(), group.cost_bytes);
     if (!engine.options.dry) {
         reading.prepare(group, &engine.scratch, &engine.backend);
@@ -347,54 +351,5 @@ fn submitBuilding(engine: *Engine) Error!void {
         engine.mapped_pace.readAhead(group);
     }
     engine.under_way.push(group);
-    if (engine.backend_ready.raw) engine.tick(.poll) else engine.publish();
-}
-
-/// Until the budget has room for the group. Reads go on meanwhile.
-fn waitForRoom(engine: *Engine, group: *const Group) error{Stopped}!void {
-    if (engine.queue.hasRoom(group.rowCount(), group.cost_bytes)) return;
-    engine.queue.room_wanted.store(true, .seq_cst);
-    defer engine.queue.room_wanted.store(false, .seq_cst);
-    while (true) {
-        if (engine.stopping.load(.seq_cst)) return error.Stopped;
-        const ticket = engine.idle.ticket();
-        if (engine.queue.hasRoom(group.rowCount(), group.cost_bytes)) return;
-        if (!engine.backend_ready.raw) {
-            engine.idle.wait(ticket, std.time.ns_per_s);
-        } else if (engine.under_way.first != null) {
-            engine.waitTick(&engine.stats.storage_ns);
-        } else {
-            engine.waitTick(&engine.stats.consumer_ns);
-        }
-    }
-}
-
-/// Wait until something gets on.
-fn waitTick(engine: *Engine, counter: *Stats.Counter) void {
-    const start_ns = os.monotonicNs();
-    if (engine.under_way.first) |group| {
-        if (group.mapped_pending) mapped.complete(group, &engine.mapped_pace, &engine.backend);
-        engine.tick(if (group.reads_pending > 0) .block else .poll);
-    } else engine.tick(.block);
-    counter.add(os.monotonicNs() - start_ns);
-}
-
-fn tick(engine: *Engine, wait: Backend.Wait) void {
-    engine.backend.tick(wait);
-    engine.publish();
-}
-
-/// Hand over the groups at the front that are complete.
-fn publish(engine: *Engine) void {
-    while (engine.under_way.first) |group| {
-        if (group.mapped_pending) {
-            // The kernel has time to read ahead, unless somebody waits for it.
-            if (engine.mapped_pace.holdsBack(engine.under_way.count) and !engine.queue.isStarving()) return;
-            mapped.complete(group, &engine.mapped_pace, &engine.backend);
-        }
-        if (group.reads_pending > 0) return;
-        _ = engine.under_way.pop();
-        group.endFileUse();
-        engine.queue.push(group);
-    }
+    if (engine.backend_ready.raw) waiting.tick(engine, .poll) else waiting.publish(engine);
 }

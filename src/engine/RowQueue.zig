@@ -10,6 +10,7 @@ const Group = @import("Group.zig");
 const GroupList = @import("GroupList.zig");
 const Row = @import("Row.zig");
 const Stats = @import("Stats.zig");
+const limits = @import("../base/limits.zig");
 const sync = @import("../base/sync.zig");
 
 rows_max: u64,
@@ -27,6 +28,13 @@ rows_in: std.atomic.Value(u64) = .init(0),
 bytes_in: std.atomic.Value(u64) = .init(0),
 rows_out: std.atomic.Value(u64) = .init(0),
 bytes_out: std.atomic.Value(u64) = .init(0),
+/// How much of `bytes_max` is used: as little as the consumer can do with, as
+/// memory costs most when it is touched first. The engine's to change.
+window_bytes: std.atomic.Value(u64),
+/// The window was full since it last grew.
+was_full: bool = false,
+/// The consumer found nothing since then.
+ran_dry: std.atomic.Value(bool) = .init(false),
 /// The engine sleeps until no more than this is ahead; not set: it does not.
 room_wanted: std.atomic.Value(bool) = .init(false),
 
@@ -46,6 +54,10 @@ pub const Taken = union(enum) {
     empty,
 };
 
+pub fn init(rows_max: u64, bytes_max: u64) RowQueue {
+    return .{ .rows_max = rows_max, .bytes_max = bytes_max, .window_bytes = .init(@min(bytes_max, limits.window_bytes_first)) };
+}
+
 /// Free what nobody took. The engine must be gone.
 pub fn deinit(queue: *RowQueue) void {
     if (queue.current) |group| group.release();
@@ -64,13 +76,28 @@ pub fn hasRoom(queue: *const RowQueue, rows: u64, bytes: u64) bool {
     const rows_now = queue.rowsAhead();
     const bytes_now = queue.bytesAhead();
     if (rows_now == 0 and bytes_now == 0) return true;
-    return rows_now + rows <= queue.rows_max and bytes_now +| bytes <= queue.bytes_max;
+    return rows_now + rows <= queue.rows_max and bytes_now +| bytes <= queue.window_bytes.raw;
+}
+
+/// The engine found no room. If the consumer finds nothing all the same, the
+/// window is too small for the storage, or for how much it takes at once.
+pub fn noteFull(queue: *RowQueue) void {
+    if (queue.was_full) return;
+    queue.was_full = true;
+    queue.ran_dry.store(false, .monotonic);
+}
+
+/// Have the window grow if that was so.
+pub fn adapt(queue: *RowQueue) void {
+    if (!queue.was_full or !queue.ran_dry.load(.monotonic)) return;
+    queue.was_full = false;
+    queue.window_bytes.store(@min(queue.window_bytes.raw *| 2, queue.bytes_max), .monotonic);
 }
 
 /// Whether the consumer has caught up enough to be worth waking for: it would
 /// otherwise wake the engine for each group.
 pub fn isRoomy(queue: *const RowQueue) bool {
-    return queue.rowsAhead() <= queue.rows_max / 4 * 3 and queue.bytesAhead() <= queue.bytes_max / 4 * 3;
+    return queue.rowsAhead() <= queue.rows_max / 4 * 3 and queue.bytesAhead() <= queue.window_bytes.load(.monotonic) / 4 * 3;
 }
 
 pub fn rowsAhead(queue: *const RowQueue) u64 {
@@ -118,7 +145,10 @@ pub fn take(queue: *RowQueue, wakes: *bool) Taken {
             // First look whether it is over, then for a group: a group that
             // came before the end is then surely seen.
             const finished = queue.finished.load(.acquire);
-            const group = queue.pop() orelse return if (finished) .finished else .empty;
+            const group = queue.pop() orelse {
+                queue.ran_dry.store(true, .monotonic);
+                return if (finished) .finished else .empty;
+            };
             queue.current = group;
             queue.next_row = 0;
             queue.next_log = 0;

@@ -114,6 +114,18 @@ fn wantedFor(file: *const OpenFile, entry: *const Group.Entry, alignment: *u32) 
     return .{ .source = @intFromPtr(file), .offset = start, .size = end - start };
 }
 
+/// Whether the plan goes on where the file was read last, through the page cache.
+pub fn isInOrder(group: *const Group, scratch: *const Scratch) bool {
+    if (scratch.plan.ranges.items.len == 0) return false;
+    for (group.files.items) |file| if (file.direct != null or file.order == .random) return false;
+    return true;
+}
+
+/// Bytes in one of the plan's reads, on average; at least 1.
+pub fn readSize(scratch: *const Scratch) u64 {
+    return @max(1, scratch.plan.bytes / @max(1, scratch.plan.ranges.items.len));
+}
+
 /// What the group counts for in the budget: payload and bookkeeping.
 pub fn cost(group: *const Group, scratch: *const Scratch, dry: bool) u64 {
     var bytes: u64 = group.made.items.len;

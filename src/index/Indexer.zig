@@ -156,7 +156,7 @@ fn takeMetadata(indexer: *Indexer, key: []const u8, member: Scanner.Member) Erro
 fn finishSample(indexer: *Indexer) Error!void {
     if (indexer.builder.count() == 0) return;
     const made = indexer.builder.sample();
-    indexer.metadata_map.clearRetainingCapacity();
+    indexer.metadata_map.items.len = 0;
     try indexer.selector.finish(&indexer.metadata_map);
     const record: utix.Record = .{
         .iidx = indexer.summary.samples,

@@ -1,4 +1,5 @@
-//! Writes msgpack to a growing buffer, each value in its smallest form.
+//! Writes msgpack to a growing buffer, each value in its smallest form. What is
+//! called `put` needs room that `reserve` made, for whoever writes much.
 const Writer = @This();
 
 const std = @import("std");
@@ -11,6 +12,13 @@ pub const Error = Allocator.Error;
 
 /// The largest header of a string, array or map.
 pub const header_bytes_max = 5;
+/// The largest number.
+pub const number_bytes_max = 9;
+
+/// Make room for `size` bytes that are `put` then.
+pub fn reserve(writer: Writer, size: usize) Error!void {
+    try writer.out.ensureUnusedCapacity(writer.gpa, size);
+}
 
 pub fn nil(writer: Writer) Error!void {
     try writer.out.append(writer.gpa, 0xc0);
@@ -21,11 +29,16 @@ pub fn boolean(writer: Writer, value: bool) Error!void {
 }
 
 pub fn uint(writer: Writer, value: u64) Error!void {
-    if (value < 0x80) return writer.out.append(writer.gpa, @intCast(value));
-    if (value <= std.math.maxInt(u8)) return writer.tagged(0xcc, u8, @intCast(value));
-    if (value <= std.math.maxInt(u16)) return writer.tagged(0xcd, u16, @intCast(value));
-    if (value <= std.math.maxInt(u32)) return writer.tagged(0xce, u32, @intCast(value));
-    return writer.tagged(0xcf, u64, value);
+    try writer.reserve(number_bytes_max);
+    writer.putUint(value);
+}
+
+pub fn putUint(writer: Writer, value: u64) void {
+    if (value < 0x80) return writer.putBytes(1, .{@intCast(value)});
+    if (value <= std.math.maxInt(u8)) return writer.putTagged(0xcc, u8, @intCast(value));
+    if (value <= std.math.maxInt(u16)) return writer.putTagged(0xcd, u16, @intCast(value));
+    if (value <= std.math.maxInt(u32)) return writer.putTagged(0xce, u32, @intCast(value));
+    return writer.putTagged(0xcf, u64, value);
 }
 
 pub fn int(writer: Writer, value: i64) Error!void {
@@ -42,16 +55,35 @@ pub fn float(writer: Writer, value: f64) Error!void {
 }
 
 pub fn str(writer: Writer, bytes: []const u8) error{ OutOfMemory, TooLong }!void {
+    try writer.reserve(header_bytes_max + bytes.len);
+    try writer.putStr(bytes);
+}
+
+pub fn putStr(writer: Writer, bytes: []const u8) error{TooLong}!void {
     const size = std.math.cast(u32, bytes.len) orelse return error.TooLong;
-    var header: [header_bytes_max]u8 = undefined;
-    try writer.out.ensureUnusedCapacity(writer.gpa, header_bytes_max + bytes.len);
-    writer.out.appendSliceAssumeCapacity(strHeader(&header, size));
+    if (size < 32) {
+        writer.putBytes(1, .{0xa0 | @as(u8, @intCast(size))});
+    } else {
+        var header: [header_bytes_max]u8 = undefined;
+        writer.out.appendSliceAssumeCapacity(strHeader(&header, size));
+    }
     writer.out.appendSliceAssumeCapacity(bytes);
 }
 
+/// Bytes that are known now, so that no copying function is called for them.
+pub fn putBytes(writer: Writer, comptime size: usize, bytes: [size]u8) void {
+    writer.out.addManyAsArrayAssumeCapacity(size).* = bytes;
+}
+
 pub fn array(writer: Writer, count: u32) Error!void {
+    try writer.reserve(header_bytes_max);
+    writer.putArray(count);
+}
+
+pub fn putArray(writer: Writer, count: u32) void {
+    if (count < 16) return writer.putBytes(1, .{0x90 | @as(u8, @intCast(count))});
     var header: [header_bytes_max]u8 = undefined;
-    try writer.out.appendSlice(writer.gpa, arrayHeader(&header, count));
+    writer.out.appendSliceAssumeCapacity(arrayHeader(&header, count));
 }
 
 pub fn map(writer: Writer, count: u32) Error!void {
@@ -91,10 +123,14 @@ fn fill(buffer: *[header_bytes_max]u8, tag: u8, comptime Int: type, value: Int) 
 }
 
 fn tagged(writer: Writer, tag: u8, comptime Int: type, value: Int) Error!void {
-    var bytes: [1 + @sizeOf(Int)]u8 = undefined;
+    try writer.reserve(1 + @sizeOf(Int));
+    writer.putTagged(tag, Int, value);
+}
+
+fn putTagged(writer: Writer, tag: u8, comptime Int: type, value: Int) void {
+    const bytes = writer.out.addManyAsArrayAssumeCapacity(1 + @sizeOf(Int));
     bytes[0] = tag;
     std.mem.writeInt(Int, bytes[1..], value, .big);
-    try writer.out.appendSlice(writer.gpa, &bytes);
 }
 
 test "the bytes that Python's msgpack gives" {

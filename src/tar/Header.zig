@@ -33,7 +33,7 @@ const prefix_field: Field = .{ .start = 345, .size = 155 };
 
 pub fn parse(block: *const [block_bytes]u8) Error!Header {
     if (!checksumMatches(block)) return error.BadChecksum;
-    const size = parseNumber(fieldOf(block, size_field)) catch |err| return switch (err) {
+    const size = parseSize(fieldOf(block, size_field)) catch |err| return switch (err) {
         error.BadNumber => error.BadSize,
         error.Negative => error.NegativeSize,
     };
@@ -66,16 +66,57 @@ pub fn paddedSize(size: u64) ?u64 {
 /// The sum of all bytes with the checksum field read as spaces. Some old
 /// writers summed signed bytes; both are right.
 fn checksumMatches(block: *const [block_bytes]u8) bool {
-    const stored = parseNumber(fieldOf(block, checksum_field)) catch return false;
+    const field = fieldOf(block, checksum_field);
+    const stored = parseChecksum(field) orelse return false;
     var sum: u32 = checksum_field.size * ' ';
-    for (block) |byte| sum += byte;
-    for (fieldOf(block, checksum_field)) |byte| sum -= byte;
+    sum += sumOf(block);
+    for (field) |byte| sum -= byte;
     if (stored == sum) return true;
     var high_count: u32 = 0;
     for (block) |byte| high_count += byte >> 7;
-    for (fieldOf(block, checksum_field)) |byte| high_count -= byte >> 7;
+    for (field) |byte| high_count -= byte >> 7;
     const signed_sum = @as(i64, sum) - 256 * @as(i64, high_count);
     return signed_sum >= 0 and stored == @as(u64, @intCast(signed_sum));
+}
+
+/// The sum of the bytes. Half of indexing tiny members was this, byte by byte;
+/// this form becomes one instruction for 16 bytes on x86.
+fn sumOf(block: *const [block_bytes]u8) u32 {
+    const step = 64;
+    var sum: u32 = 0;
+    inline for (0..block_bytes / step) |i| {
+        const bytes: @Vector(step, u8) = block[i * step ..][0..step].*;
+        sum += @reduce(.Add, @as(@Vector(step, u32), bytes));
+    }
+    return sum;
+}
+
+/// Today's writers all put six digits, NUL and a space.
+fn parseChecksum(field: *const [checksum_field.size]u8) ?u64 {
+    if (field[6] == 0) if (octal8("00".* ++ field[0..6].*)) |value| return value;
+    return parseNumber(field) catch null;
+}
+
+/// As `parseNumber`, which takes all that is not eleven digits and an end.
+fn parseSize(field: *const [size_field.size]u8) error{ BadNumber, Negative }!u64 {
+    switch (field[11]) {
+        0, ' ' => {
+            const high = octal8(field[0..8].*) orelse return parseNumber(field);
+            const low = octal8(field[3..11].*) orelse return parseNumber(field);
+            return (@as(u64, high) << 9) | (low & 0o777);
+        },
+        else => return parseNumber(field),
+    }
+}
+
+/// Eight octal digits at once: pairs of digits are joined, then pairs of pairs.
+fn octal8(digits: [8]u8) ?u32 {
+    var value = std.mem.readInt(u64, &digits, .little);
+    if (value & 0xf8f8f8f8f8f8f8f8 != 0x3030303030303030) return null;
+    value &= 0x0707070707070707;
+    value = (value << 3 | value >> 8) & 0x003f003f003f003f;
+    value = (value << 6 | value >> 16) & 0x00000fff00000fff;
+    return @truncate((value << 12 | value >> 32) & 0xffffff);
 }
 
 /// Octal text, padded with spaces or NULs, or, when the top bit is set, a
@@ -103,7 +144,7 @@ fn parseBase256(field: []const u8) error{ BadNumber, Negative }!u64 {
     return value;
 }
 
-fn fieldOf(block: *const [block_bytes]u8, field: Field) []const u8 {
+fn fieldOf(block: *const [block_bytes]u8, comptime field: Field) *const [field.size]u8 {
     return block[field.start..][0..field.size];
 }
 
@@ -173,4 +214,28 @@ test "numbers as writers put them, and as they must not" {
     try std.testing.expectError(error.Negative, parseNumber("-0000000001\x00"));
     try std.testing.expectError(error.BadNumber, parseNumber("0000000009\x00\x00"));
     try std.testing.expectError(error.BadNumber, parseNumber("1 1         "));
+}
+
+test "numbers in their usual form are read as all others are" {
+    var prng: std.Random.DefaultPrng = .init(1);
+    const random = prng.random();
+    for (0..20_000) |_| {
+        var field: [12]u8 = undefined;
+        const bytes = "0123456701234567012345670123456701234567\x00 89-\x80/\t";
+        for (&field) |*byte| byte.* = if (random.uintLessThan(u8, 30) == 0) bytes[random.uintLessThan(usize, bytes.len)] else '0' + random.uintLessThan(u8, 8);
+        if (random.boolean()) field[11] = 0;
+        if (random.boolean()) field[6] = 0;
+        try std.testing.expectEqual(parseNumber(&field), parseSize(&field));
+        const checksum: ?u64 = parseNumber(field[0..8]) catch null;
+        try std.testing.expectEqual(checksum, parseChecksum(field[0..8]));
+    }
+}
+
+test "the sum of the bytes" {
+    var block: [block_bytes]u8 = @splat(0xff);
+    try std.testing.expectEqual(512 * 255, sumOf(&block));
+    for (&block, 0..) |*byte, i| byte.* = @truncate(i *% 37);
+    var sum: u32 = 0;
+    for (block) |byte| sum += byte;
+    try std.testing.expectEqual(sum, sumOf(&block));
 }

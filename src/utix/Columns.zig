@@ -117,11 +117,13 @@ pub fn append(columns: *Columns, iidx: u64, offset: u64, stem: []const u8, shape
     std.debug.assert(columns.shapes.items[shape_id].keys.len == offsets.len);
     pending.offsets[pending.count] = offset;
     pending.shapes[pending.count] = if (elided) shape_id + 1 else shape_id;
-    try pending.values.ensureUnusedCapacity(gpa, 2 * sizes.len);
-    if (!elided) pending.values.appendSliceAssumeCapacity(offsets);
-    pending.values.appendSliceAssumeCapacity(sizes);
+    const values = &pending.values;
+    if (values.capacity - values.items.len < 2 * sizes.len) try values.ensureUnusedCapacity(gpa, 2 * sizes.len);
+    if (!elided) appendNumbers(values, offsets);
+    appendNumbers(values, sizes);
     const text = &pending.text;
-    try text.ensureUnusedCapacity(gpa, stem.len + metadata.len + 2 * varint_bytes_max);
+    const text_bytes = stem.len + metadata.len + 2 * varint_bytes_max;
+    if (text.capacity - text.items.len < text_bytes) try text.ensureUnusedCapacity(gpa, text_bytes);
     appendVarint(text, stem.len << 1 | @intFromBool(metadata.len > 0));
     text.appendSliceAssumeCapacity(stem);
     if (metadata.len > 0) {
@@ -234,6 +236,11 @@ fn keyId(columns: *Columns, key: []const u8) Allocator.Error!u32 {
     try columns.keys.append(columns.gpa, copy);
     try columns.key_ids.put(columns.gpa, copy, id);
     return id;
+}
+
+/// One by one: they are few, and a call for each copy would take longer.
+fn appendNumbers(values: *std.ArrayList(u64), numbers: []const u64) void {
+    for (numbers) |number| values.appendAssumeCapacity(number);
 }
 
 const varint_bytes_max = 10;

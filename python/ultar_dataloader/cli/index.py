@@ -22,7 +22,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--force", action="store_true", help="build indexes that are up to date, too")
     parser.add_argument("--check", action="store_true", help="compare the indexes with the shards, and change nothing")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.add_argument("--jobs", type=int, metavar="N", help="shards at once (default: one a core, at most 8)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="shards at once (default: 8)")
     parser.add_argument(
         "--fmt", choices=("msgpack", "jsonl"), default="msgpack", help="of the index (default: msgpack)"
     )
