@@ -3,6 +3,8 @@
 
 test {
     _ = @import("base/Diagnostics.zig");
+    _ = @import("base/Divider.zig");
+    _ = @import("base/Order.zig");
     _ = @import("base/Permutation.zig");
     _ = @import("base/os.zig");
     _ = @import("base/sync.zig");

@@ -304,6 +304,8 @@ def test_recipe_shuffled(make_shard: Callable[..., Path]) -> None:
     assert first == read(0)
     assert first != second
     assert len(first[0]) == len(first[1])
+    near = recipe("shuffled", {"shards": shards, "seed": 5, "epoch": 0, "window": 4})
+    assert sorted(row[".txt"] for row in near) == everything
 
 
 def test_the_page_about_the_lua_api_is_fresh() -> None:

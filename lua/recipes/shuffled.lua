@@ -4,6 +4,7 @@
 --- config.shards: paths of the tars, each with its index beside it, in the same order on
 --- every rank
 --- config.seed, config.epoch: whole numbers; the same ones give the same order
+--- config.window: for reads in runs, the rows that are shuffled among each other; or none
 
 local loader = require("ultar.loader")
 local shard = require("ultar.shard")
@@ -35,7 +36,7 @@ return {
       tars[i], indexes[i] = loader:open_file(path), utix.open(path .. ".utix")
       begins[i], count = count, count + #indexes[i]
     end
-    local order = shuffle.permutation(count, ctx.config.seed, ctx.config.epoch)
+    local order = shuffle.permutation(count, ctx.config.seed, ctx.config.epoch, ctx.config.window)
     for place in shard.equal(count, ctx.rank, ctx.world_size, "drop") do
       local number = order[place]
       local i = find(begins, number)

@@ -25,6 +25,10 @@ typedef struct {
   size_t metadata_size;
 } ultar_record;
 typedef struct {
+  double n, seed, epoch, window;
+  uint64_t native[64];
+} ultar_order;
+typedef struct {
   ultar_host *host;
   int32_t (*open_file)(ultar_host *, const char *path, size_t path_size, double *handle);
   int32_t (*close_file)(ultar_host *, double handle);
@@ -44,7 +48,9 @@ typedef struct {
   int32_t (*scan_open)(ultar_host *, const char *path, size_t path_size, ultar_scan **);
   int32_t (*scan_next)(ultar_host *, ultar_scan *, const char **path, size_t *path_size);
   void (*scan_close)(ultar_scan *);
-  double (*permute)(double n, double seed, double epoch, double i);
+  bool (*order_init)(ultar_order *, double n, double seed, double epoch, double window);
+  double (*order_at)(ultar_order *, double i);
+  double (*order_place)(ultar_order *, double number);
 } ultar_api;
 ]])
 

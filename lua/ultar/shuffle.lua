@@ -5,7 +5,7 @@
 local host = require("ultar.host")
 
 local ffi = require("ffi")
-local permute = host.api.permute
+local order_init, order_at, order_place = host.api.order_init, host.api.order_at, host.api.order_place
 local floor = math.floor
 local is_whole, bad_argument = host.is_whole, host.bad_argument
 
@@ -15,10 +15,8 @@ local shuffle = {}
 local WANT_SEED = "seed must be a whole number from 0 to 2^53"
 local WANT_EPOCH = "epoch must be a whole number from 0 to 2^53"
 
-ffi.cdef("typedef struct { double n, seed, epoch; } ultar_permutation;")
-
 ---A shuffled order of 1..n: `order[k]` is the k-th number, nil where `k` is not in 1..n,
----and `#order` is n. It holds three numbers and no list, whatever n is.
+---and `#order` is n. It holds half a kilobyte and no list, whatever n is.
 ---@class ultar.Permutation
 ---@operator len: integer
 ---@field [integer] integer?
@@ -35,21 +33,35 @@ local methods = {}
 ---@param first? integer k, to go on in the middle; 1 when left out
 ---@return fun(): integer? next_number
 function methods:iter(first)
-  if not ffi.istype("ultar_permutation", self) then
+  if not ffi.istype("ultar_order", self) then
     error("use permutation:iter(), with a colon", 2)
   end
   first = first == nil and 1 or first
   if not is_whole(first, 1) then
     bad_argument(1, "iter", "first must be a whole number from 1", first, 2)
   end
-  local n, seed, epoch = self.n, self.seed, self.epoch
+  local n = self.n
   local place = first - 1
   return function()
     if place < n then
       place = place + 1
-      return permute(n, seed, epoch, place - 1) + 1
+      return order_at(self, place - 1) + 1
     end
   end
+end
+
+--- The place where a number stands: `permutation[permutation:place_of(number)] == number`.
+--- Computed, not searched for.
+---@param number any
+---@return integer? place nil where it is not in 1..n
+function methods:place_of(number)
+  if not ffi.istype("ultar_order", self) then
+    error("use permutation:place_of(number), with a colon", 2)
+  end
+  if is_whole(number, 1) and number <= self.n then
+    return order_place(self, number - 1) + 1
+  end
+  return nil
 end
 
 local metatable = {}
@@ -57,7 +69,7 @@ local metatable = {}
 function metatable.__index(order, key)
   if type(key) == "number" then
     if key >= 1 and key <= order.n and floor(key) == key then
-      return permute(order.n, order.seed, order.epoch, key - 1) + 1
+      return order_at(order, key - 1) + 1
     end
     return nil
   end
@@ -68,18 +80,24 @@ function metatable.__len(order)
   return order.n
 end
 
-local new_permutation = ffi.metatype("ultar_permutation", metatable)
+local new_order = ffi.metatype("ultar_order", metatable)
 
 --- A permutation of 1..n in constant memory, by which an index of billions of records can
---- be read in random order. Another seed or epoch gives an unrelated order.
+--- be read in random order. Another seed or epoch gives an unrelated order. Python's
+--- `order(n, seed, epoch, window=window)` has the same numbers, counted from 0.
+---
+--- With a `window` neighbours stay near, so that a reader that is a window ahead reads them
+--- in runs: blocks of `floor(sqrt(window))` neighbouring numbers are shuffled, then the
+--- places within each stretch of `window`. docs/order.md says what each guarantees.
 ---
 --- Combine it with a split by place, so that the ranks together see each number once:
 --- `for k in shard.strided(#order, rank, world_size) do local i = order[k] ... end`.
 ---@param n integer How many; 0 to 2^53
 ---@param seed integer 0 to 2^53
 ---@param epoch? integer 0 to 2^53; 0 when left out
+---@param window? integer From 1; all of n when left out
 ---@return ultar.Permutation
-function shuffle.permutation(n, seed, epoch)
+function shuffle.permutation(n, seed, epoch, window)
   epoch = epoch == nil and 0 or epoch
   if not is_whole(n, 0) then
     bad_argument(1, "permutation", "n must be a whole number from 0 to 2^53", n, 2)
@@ -87,8 +105,12 @@ function shuffle.permutation(n, seed, epoch)
     bad_argument(2, "permutation", WANT_SEED, seed, 2)
   elseif not is_whole(epoch, 0) then
     bad_argument(3, "permutation", WANT_EPOCH, epoch, 2)
+  elseif window ~= nil and not is_whole(window, 1) then
+    bad_argument(4, "permutation", "window must be a whole number from 1 to 2^53", window, 2)
   end
-  return new_permutation(n, seed, epoch)
+  local order = new_order()
+  order_init(order, n, seed, epoch, window or 0)
+  return order
 end
 
 --- A stream of random numbers of its own: streams with another seed or epoch have nothing in
@@ -109,10 +131,12 @@ function shuffle.random(seed, epoch)
   elseif not is_whole(epoch, 0) then
     bad_argument(2, "random", WANT_EPOCH, epoch, 2)
   end
+  -- The order of a set this large shows no repetition that anyone could notice.
+  local order = new_order()
+  order_init(order, 0x1p53, seed, epoch, 0)
   local drawn = 0
   return function(bound)
-    -- The order of a set this large shows no repetition that anyone could notice.
-    local fraction = permute(0x1p53, seed, epoch, drawn) / 0x1p53
+    local fraction = order_at(order, drawn) / 0x1p53
     drawn = drawn + 1
     if bound == nil then
       return fraction

@@ -3,7 +3,8 @@
 from ._errors import IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
 from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
-from ._native import LoadedRow, __version__
+from ._native import LoadedRow, Order, __version__
+from ._order import order
 
 __all__ = [
     "DataLoader",
@@ -11,6 +12,7 @@ __all__ = [
     "IndexProgress",
     "IndexSummary",
     "LoadedRow",
+    "Order",
     "ReadError",
     "ScriptError",
     "TarFormatError",
@@ -19,4 +21,5 @@ __all__ = [
     "__version__",
     "check",
     "index",
+    "order",
 ]

@@ -4,6 +4,7 @@ Errors are those of `ultar_dataloader._errors`. Whatever waits releases the GIL 
 Ctrl-C within 0.1 s.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, final, overload, type_check_only
@@ -169,6 +170,61 @@ class Index:
     def __new__(cls, path: str | bytes | PathLike[str], /) -> Self: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+@final
+class Order(Sequence[int]):
+    """The numbers from 0 to n-1 in shuffled order, computed when they are asked for.
+
+    Made by `ultar_dataloader.order`, which says what order it is. Some hundred bytes,
+    whatever n is; immutable, hashable, and pickled as its arguments.
+
+    Raises:
+        TypeError: An argument is no int.
+        ValueError: n, seed or epoch is not from 0 to 2**53, or window not from 1.
+    """
+
+    def __new__(cls, n: int, seed: int, epoch: int = 0, *, window: int | None = None) -> Self: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, place: int, /) -> int: ...
+    @overload
+    def __getitem__(self, places: slice, /) -> array[int]:
+        """The row at a place, or the rows at many, as a new ``array("Q")`` of 8 bytes each.
+
+        Long slices are computed without the GIL.
+
+        Raises:
+            IndexError: There is no such place.
+        """
+
+    def __iter__(self) -> Iterator[int]: ...
+    def __contains__(self, row: object, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool:
+        """Whether the other is an order with the same arguments."""
+
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[int, int, int], dict[str, int | None]]: ...
+    def index(self, row: int, /) -> int:  # type: ignore[override]
+        """The place of a row: ``order[order.index(row)] == row``. Computed, not searched for.
+
+        Raises:
+            ValueError: There is no such row.
+        """
+
+    def count(self, row: object, /) -> int:
+        """1 for a row of the order, else 0."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def window(self) -> int | None:
+        """As given, or None where the whole order is one window."""
+
+    @property
+    def block(self) -> int | None:
+        """How many neighbouring rows the order keeps near; None without a window."""
 
 def index_shard(
     path: str | bytes | PathLike[str],

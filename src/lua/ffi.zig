@@ -9,7 +9,7 @@ const std = @import("std");
 const Host = @import("Host.zig");
 const Index = @import("../utix/Index.zig");
 const OpenIndex = @import("OpenIndex.zig");
-const Permutation = @import("../base/Permutation.zig");
+const Order = @import("../base/Order.zig");
 const Scan = @import("Scan.zig");
 const limits = @import("../base/limits.zig");
 
@@ -43,7 +43,9 @@ pub const Api = extern struct {
     scan_open: *const @TypeOf(scanOpen) = scanOpen,
     scan_next: *const @TypeOf(scanNext) = scanNext,
     scan_close: *const @TypeOf(scanClose) = scanClose,
-    permute: *const @TypeOf(permute) = permute,
+    order_init: *const @TypeOf(orderInit) = orderInit,
+    order_at: *const @TypeOf(orderAt) = orderAt,
+    order_place: *const @TypeOf(orderPlace) = orderPlace,
 };
 
 /// One record of an index, borrowed from it.
@@ -58,6 +60,26 @@ pub const Record = extern struct {
     count: usize,
     metadata: [*]const u8,
     metadata_size: usize,
+};
+
+/// An order in memory of LuaJIT's, which made room for it: `ultar_order`.
+pub const LuaOrder = extern struct {
+    n: f64,
+    seed: f64,
+    epoch: f64,
+    window: f64,
+    native: [native_words]u64,
+
+    const native_words = 64;
+    const Native = struct { order: Order, cursor: Order.Cursor };
+
+    comptime {
+        std.debug.assert(@sizeOf(Native) <= native_words * @sizeOf(u64) and @alignOf(Native) <= @alignOf(u64));
+    }
+
+    fn get(order: *LuaOrder) *Native {
+        return @ptrCast(&order.native);
+    }
 };
 
 fn openFile(host: *Host, path: [*]const u8, path_size: usize, handle: *f64) callconv(.c) Status {
@@ -187,13 +209,30 @@ fn scanClose(scan: *Scan) callconv(.c) void {
     scan.close();
 }
 
-fn permute(n: f64, seed: f64, epoch: f64, i: f64) callconv(.c) f64 {
-    const count = wholeNumber(n) orelse return -1;
+/// A window of 0 is none.
+fn orderInit(order: *LuaOrder, n: f64, seed: f64, epoch: f64, window: f64) callconv(.c) bool {
+    const count = wholeNumber(n) orelse return false;
+    const seed_number = wholeNumber(seed) orelse return false;
+    const epoch_number = wholeNumber(epoch) orelse return false;
+    const size = wholeNumber(window) orelse return false;
+    order.* = .{ .n = n, .seed = seed, .epoch = epoch, .window = window, .native = @splat(0) };
+    order.get().* = .{ .order = .init(count, seed_number, epoch_number, if (size == 0) null else size), .cursor = .{} };
+    return true;
+}
+
+/// The number at place `i`, from 0; -1 where there is none.
+fn orderAt(order: *LuaOrder, i: f64) callconv(.c) f64 {
+    const native = order.get();
     const place = wholeNumber(i) orelse return -1;
-    const seed_number = wholeNumber(seed) orelse return -1;
-    const epoch_number = wholeNumber(epoch) orelse return -1;
-    if (place >= count) return -1;
-    return @floatFromInt(Permutation.init(count, seed_number, epoch_number).at(place));
+    if (place >= native.order.n) return -1;
+    return @floatFromInt(native.cursor.at(&native.order, place));
+}
+
+/// Where `number` stands, from 0; -1 for what is none of the order.
+fn orderPlace(order: *LuaOrder, number: f64) callconv(.c) f64 {
+    const native = order.get();
+    const row = wholeNumber(number) orelse return -1;
+    return if (row < native.order.n) @floatFromInt(native.order.placeOf(row)) else -1;
 }
 
 fn recordAt(index: *const OpenIndex, number: f64) ?Index.Record {

@@ -14,12 +14,16 @@ pub const Objects = struct {
     row_type: ?*abi.Object = null,
     entry_type: ?*abi.Object = null,
     index_type: ?*abi.Object = null,
+    order_type: ?*abi.Object = null,
+    order_iterator: ?*abi.Object = null,
     /// `collections.abc.Mapping` and `.Sequence`, `os.PathLike`.
     mapping: ?*abi.Object = null,
     sequence: ?*abi.Object = null,
     path_like: ?*abi.Object = null,
     /// `ultar_dataloader._errors.from_native`
     from_native: ?*abi.Object = null,
+    /// `array.array`
+    array: ?*abi.Object = null,
     /// The loggers of scripts and of the engine.
     script_logger: ?*abi.Object = null,
     engine_logger: ?*abi.Object = null,
@@ -56,6 +60,11 @@ pub fn getType(state: *const State, comptime name: Name) raise.Error!*abi.Type {
 pub fn fromNative(state: *State) raise.Error!*abi.Object {
     return state.objects.from_native orelse
         state.keep(.from_native, try lookUp("ultar_dataloader._errors", "from_native"));
+}
+
+/// Borrowed. Looked up late, for few need it.
+pub fn array(state: *State) raise.Error!*abi.Object {
+    return state.objects.array orelse state.keep(.array, try lookUp("array", "array"));
 }
 
 /// Borrowed.

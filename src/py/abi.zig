@@ -109,6 +109,9 @@ pub const Buffer = extern struct {
     strides: ?[*]isize,
     suboffsets: ?[*]isize,
     internal: ?*anyopaque,
+
+    /// `PyBUF_WRITABLE`
+    pub const writable = 1;
 };
 
 pub const compare_equal = 2;
@@ -126,6 +129,7 @@ pub extern var PyBool_Type: Object;
 pub extern var PyByteArray_Type: Object;
 pub extern var PyFloat_Type: Object;
 pub extern var PyMemoryView_Type: Object;
+pub extern var PySlice_Type: Object;
 
 pub extern fn Py_IncRef(?*Object) void;
 pub extern fn Py_DecRef(?*Object) void;
@@ -190,6 +194,8 @@ pub extern fn PyUnicode_AsUTF8AndSize(*Object, size: *isize) ?[*]const u8;
 pub extern fn PyUnicode_DecodeUTF8([*]const u8, size: isize, errors: [*:0]const u8) ?*Object;
 
 pub extern fn PyBuffer_FillInfo(*Buffer, exporter: *Object, bytes: ?*anyopaque, size: isize, read_only: c_int, flags: c_int) c_int;
+pub extern fn PyBuffer_Release(*Buffer) void;
+pub extern fn PyObject_GetBuffer(*Object, *Buffer, flags: c_int) c_int;
 pub extern fn PyMemoryView_FromObject(*Object) ?*Object;
 
 pub extern fn PyDict_Contains(*Object, key: *Object) c_int;
@@ -202,7 +208,10 @@ pub extern fn PyList_New(count: isize) ?*Object;
 pub extern fn PyList_SetItem(*Object, isize, value: *Object) c_int;
 pub extern fn PyList_Size(*Object) isize;
 pub extern fn PyMapping_Items(*Object) ?*Object;
+pub extern fn PySequence_Repeat(*Object, count: isize) ?*Object;
 pub extern fn PySequence_Tuple(*Object) ?*Object;
+pub extern fn PySlice_AdjustIndices(count: isize, start: *isize, stop: *isize, step: isize) isize;
+pub extern fn PySlice_Unpack(*Object, start: *isize, stop: *isize, step: *isize) c_int;
 pub extern fn PyTuple_GetItem(*Object, isize) ?*Object;
 pub extern fn PyTuple_New(count: isize) ?*Object;
 pub extern fn PyTuple_SetItem(*Object, isize, value: *Object) c_int;

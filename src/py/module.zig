@@ -7,6 +7,8 @@ const entry_type = @import("entry_type.zig");
 const fork = @import("fork.zig");
 const index_function = @import("index_function.zig");
 const index_type = @import("index_type.zig");
+const order_iterator = @import("order_iterator.zig");
+const order_type = @import("order_type.zig");
 const pipeline_type = @import("pipeline_type.zig");
 const raise = @import("raise.zig");
 const row_type = @import("row_type.zig");
@@ -47,7 +49,9 @@ fn tryExec(module: *abi.Object) raise.Error!void {
     state.objects.pipeline_type = try addType(module, &pipeline_type.spec, "Pipeline");
     state.objects.row_type = try addType(module, &row_type.spec, "LoadedRow");
     state.objects.index_type = try addType(module, &index_type.spec, "Index");
+    state.objects.order_type = try addType(module, &order_type.spec, "Order");
     state.objects.entry_type = abi.PyType_FromModuleAndSpec(module, &entry_type.spec, null) orelse return error.Raised;
+    state.objects.order_iterator = abi.PyType_FromModuleAndSpec(module, &order_iterator.spec, null) orelse return error.Raised;
 
     state.objects.mapping = try State.lookUp("collections.abc", "Mapping");
     state.objects.sequence = try State.lookUp("collections.abc", "Sequence");
@@ -55,6 +59,8 @@ fn tryExec(module: *abi.Object) raise.Error!void {
     // Also what makes `match` treat a row as a mapping.
     try register(try state.get(.mapping), try state.get(.row_type));
     try register(try state.get(.sequence), try state.get(.index_type));
+
+    try register(try state.get(.sequence), try state.get(.order_type));
 
     if (abi.PyModule_AddStringConstant(module, "__version__", build_options.version ++ "") != 0) return error.Raised;
 }

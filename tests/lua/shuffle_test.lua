@@ -64,6 +64,36 @@ test("an order can be taken up in the middle", function()
   raises("use permutation:iter(), with a colon", function() order.iter() end)
 end)
 
+test("a window keeps neighbours near, and loses none", function()
+  for _, n in ipairs({ 0, 1, 10, 99, 100, 1000 }) do
+    for _, window in ipairs({ 1, 2, 10, 50, 100, 2 ^ 53 }) do
+      local order = shuffle.permutation(n, 7, 1, window)
+      local list = collect(order:iter())
+      equal(sorted(list), collect(counter(n)))
+      for k = n, 1, -1 do
+        equal(order[k], list[k])
+        equal(order:place_of(list[k]), k)
+      end
+    end
+  end
+  local order = shuffle.permutation(10000, 1, 0, 400)
+  local near = 0
+  for number = 1, 9999 do
+    near = near + (math.abs(order:place_of(number) - order:place_of(number + 1)) < 400 and 1 or 0)
+  end
+  assert(near > 9000, near)
+end)
+
+test("a number that is none of the order has no place", function()
+  local order = shuffle.permutation(10, 1)
+  for _, number in ipairs({ 0, -1, 11, 1.5, 0 / 0, 1 / 0, "1", true, {} }) do
+    equal(order:place_of(number), nil)
+  end
+  equal(order:place_of(nil), nil)
+  raises("window must be a whole number from 1 to 2^53, got 0", function() shuffle.permutation(1, 1, 1, 0) end)
+  raises("use permutation:place_of(number), with a colon", function() order.place_of(1) end)
+end)
+
 test("a permutation of all exact numbers works", function()
   local order = shuffle.permutation(2 ^ 53, 2 ^ 53, 2 ^ 53)
   for _, k in ipairs({ 1, 2, 2 ^ 53 - 1, 2 ^ 53 }) do

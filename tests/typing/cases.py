@@ -1,5 +1,6 @@
 """What a type checker makes of user code. Checked by mypy in test_stub.py, and never run."""
 
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_type
@@ -43,3 +44,12 @@ def failures(error: ultar.ReadError, config: dict[str, Any]) -> tuple[int | None
     if isinstance(error, ultar.UltarError) and isinstance(error, OSError):
         return error.offset, error.length
     return None, None
+
+
+shuffled = ultar.order(10, 1, epoch=2, window=None)
+assert_type(shuffled, ultar.Order)
+assert_type(shuffled[0], int)
+assert_type(shuffled[::2], array[int])
+assert_type(shuffled.index(3), int)
+assert_type(list(shuffled), list[int])
+ultar.order(10, 1, 2, 3)  # type: ignore[call-arg]
