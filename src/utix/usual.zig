@@ -95,3 +95,45 @@ const Cursor = struct {
         return true;
     }
 };
+
+test "what the writer makes comes back, and all but the rare is of this form" {
+    const gpa = std.testing.allocator;
+    const writer = @import("writer.zig");
+    var prng: std.Random.DefaultPrng = .init(7);
+    const random = prng.random();
+    var record: RecordReader = .{ .gpa = gpa };
+    defer record.deinit();
+    try record.offsets.ensureTotalCapacity(gpa, members_max);
+    try record.sizes.ensureTotalCapacity(gpa, members_max);
+    var out: std.ArrayList(u8) = .empty;
+    defer out.deinit(gpa);
+    const keys: [20][]const u8 = @splat(".key");
+    const stem: [40]u8 = @splat('s');
+    for (0..2000) |i| {
+        var values: [2][20]u64 = undefined;
+        for (&values) |*list| {
+            for (list) |*value| value.* = random.int(u64) >> random.int(u6) >> 1;
+        }
+        const count = random.uintAtMost(usize, 20);
+        const stem_bytes = random.uintAtMost(usize, 40);
+        out.clearRetainingCapacity();
+        try writer.append(gpa, &out, .msgpack, .{ .iidx = i, .offset = values[0][19], .stem = stem[0..stem_bytes], .keys = keys[0..count], .offsets = values[0][0..count], .sizes = values[1][0..count], .metadata = if (i % 2 == 0) "\x80" else "" });
+        const size = out.items.len;
+        try out.appendNTimes(gpa, 0x86, 9);
+        const is_usual = count <= members_max and stem_bytes < 32;
+        const done = read(&record, out.items) orelse {
+            try std.testing.expect(!is_usual);
+            continue;
+        };
+        try std.testing.expect(is_usual);
+        try std.testing.expectEqual(i % 2 == 0, done.has_metadata);
+        try std.testing.expectEqual(size - @as(usize, if (done.has_metadata) "\xa8metadata\x80".len else 0), done.size);
+        try std.testing.expectEqual(i, record.iidx);
+        try std.testing.expectEqual(values[0][19], record.offset);
+        try std.testing.expectEqualStrings(stem[0..stem_bytes], record.stem);
+        try std.testing.expectEqual(count, record.keys_count);
+        try std.testing.expectEqualSlices(u64, values[0][0..count], record.offsets.items);
+        try std.testing.expectEqualSlices(u64, values[1][0..count], record.sizes.items);
+        for (0..done.size) |cut| try std.testing.expect(read(&record, out.items[0..cut]) == null);
+    }
+}
