@@ -45,5 +45,6 @@ test {
     _ = @import("utix/fuzz_test.zig");
     _ = @import("utix/index_test.zig");
     _ = @import("utix/json.zig");
+    _ = @import("utix/usual.zig");
     _ = @import("utix/writer.zig");
 }

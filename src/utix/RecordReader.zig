@@ -7,6 +7,7 @@ const Allocator = std.mem.Allocator;
 const limits = @import("../base/limits.zig");
 const Reader = @import("../msgpack/Reader.zig");
 const Field = @import("format.zig").Field;
+const usual = @import("usual.zig");
 
 gpa: Allocator,
 
@@ -54,12 +55,14 @@ pub fn read(record: *RecordReader, reader: *Reader) Error!void {
     const field_count = reader.map() catch |err| return record.explain(reader, err, "the record", "a map");
     record.metadata = "";
     var seen: Seen = .initEmpty();
-    for (0..field_count) |_| {
+    for (0..field_count) |i| {
         const name_at = reader.at;
-        const name = reader.str() catch |err| return record.explain(reader, err, "the name of a field", "a string");
-        const field = std.meta.stringToEnum(Field, name) orelse {
-            _ = reader.skip() catch |err| return record.explain(reader, err, "the value of an unknown field", "a value");
-            continue;
+        const field = takeLikelyName(reader, i) orelse blk: {
+            const name = reader.str() catch |err| return record.explain(reader, err, "the name of a field", "a string");
+            break :blk std.meta.stringToEnum(Field, name) orelse {
+                _ = reader.skip() catch |err| return record.explain(reader, err, "the value of an unknown field", "a value");
+                continue;
+            };
         };
         if (seen.contains(field)) return record.bad(name_at, "field {t} is there twice", .{field});
         seen.insert(field);
@@ -75,27 +78,25 @@ pub fn read(record: *RecordReader, reader: *Reader) Error!void {
     try record.check(start);
 }
 
-/// A record in the form that our writer gives it, as nearly all are: our fields
-/// in their order. False for any other, and for one that is not whole or wrong,
-/// which is then read again to say so.
-fn readUsual(record: *RecordReader, reader: *Reader) error{OutOfMemory}!bool {
-    const field_count = reader.map() catch return false;
-    const fields = comptime std.enums.values(Field);
-    comptime std.debug.assert(fields[fields.len - 1] == .metadata);
-    if (field_count != fields.len and field_count != fields.len - 1) return false;
-    record.metadata = "";
-    inline for (fields) |field| {
-        if (field == .metadata and field_count < fields.len) return true;
-        if (!takeName(reader, field)) return false;
-        record.readField(reader, field) catch |err| switch (err) {
-            error.OutOfMemory => return error.OutOfMemory,
-            error.BadRecord, error.NeedMore, error.CutShort, error.WrongType, error.TooDeep => return false,
-        };
+/// False for what is not in the usual form, and for what is wrong or not whole.
+fn readUsual(record: *RecordReader, reader: *Reader) Allocator.Error!bool {
+    if (record.sizes.capacity < usual.members_max) {
+        try record.offsets.ensureTotalCapacity(record.gpa, usual.members_max);
+        try record.sizes.ensureTotalCapacity(record.gpa, usual.members_max);
     }
+    const done = usual.read(record, reader.bytes[reader.at..]) orelse return false;
+    reader.at += done.size;
+    record.metadata = "";
+    if (!done.has_metadata) return true;
+    if (takeLikelyName(reader, @intFromEnum(Field.metadata)) != .metadata) return false;
+    record.readField(reader, .metadata) catch |err| switch (err) {
+        error.OutOfMemory => return error.OutOfMemory,
+        error.BadRecord, error.NeedMore, error.CutShort, error.WrongType, error.TooDeep => return false,
+    };
     return true;
 }
 
-inline fn readField(record: *RecordReader, reader: *Reader, field: Field) (Reader.Error || error{ OutOfMemory, BadRecord })!void {
+fn readField(record: *RecordReader, reader: *Reader, field: Field) (Reader.Error || error{ OutOfMemory, BadRecord })!void {
     switch (field) {
         .iidx => record.iidx = try reader.uint(),
         .offset => record.offset = try reader.uint(),
@@ -142,7 +143,7 @@ fn readNumbers(record: *RecordReader, reader: *Reader, numbers: *std.ArrayList(u
     // is reserved for it stays in proportion.
     if (count > reader.bytes.len - reader.at) return if (reader.more > 0) error.NeedMore else error.CutShort;
     numbers.items.len = 0; // Clearing would fill the memory in safe builds, for each record.
-    if (numbers.capacity < count) try numbers.ensureTotalCapacity(record.gpa, count);
+    try numbers.ensureTotalCapacity(record.gpa, count);
     numbers.items.len = count;
     for (numbers.items) |*number| number.* = try reader.uint();
 }
@@ -159,16 +160,23 @@ fn check(record: *RecordReader, start: usize) error{BadRecord}!void {
     }
 }
 
-/// Pass over the name of a field in its shortest form, where that is next.
-fn takeName(reader: *Reader, comptime field: Field) bool {
+/// The name that writers put in place `i`, where it is that: most names are, and
+/// comparing with one is faster than looking among all.
+fn takeLikelyName(reader: *Reader, i: usize) ?Field {
     const rest = reader.bytes[reader.at..];
-    const name: [1 + @tagName(field).len]u8 = [_]u8{0xa0 | @tagName(field).len} ++ @tagName(field).*;
-    // As one integer, which is one or two instructions.
-    const Name = std.meta.Int(.unsigned, 8 * name.len);
-    if (rest.len < name.len) return false;
-    if (@as(Name, @bitCast(rest[0..name.len].*)) != @as(Name, @bitCast(name))) return false;
-    reader.at += name.len;
-    return true;
+    switch (i) {
+        inline 0...@typeInfo(Field).@"enum".fields.len - 1 => |place| {
+            const field: Field = @enumFromInt(place);
+            const name: [1 + @tagName(field).len]u8 = [_]u8{0xa0 | @tagName(field).len} ++ @tagName(field).*;
+            // As one integer, which is one or two instructions.
+            const Name = std.meta.Int(.unsigned, 8 * name.len);
+            if (rest.len < name.len) return null;
+            if (@as(Name, @bitCast(rest[0..name.len].*)) != @as(Name, @bitCast(name))) return null;
+            reader.at += name.len;
+            return field;
+        },
+        else => return null,
+    }
 }
 
 fn wantedOf(field: Field) []const u8 {
