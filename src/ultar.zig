@@ -10,6 +10,8 @@ test {
     _ = @import("base/sync.zig");
     _ = @import("cli/args.zig");
     _ = @import("cli/run.zig");
+    _ = @import("dataset/Dataset.zig");
+    _ = @import("dataset/Numbers.zig");
     _ = @import("engine/BufferPool.zig");
     _ = @import("engine/Engine_test.zig");
     _ = @import("engine/FileTable.zig");

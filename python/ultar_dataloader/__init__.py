@@ -1,5 +1,6 @@
 """The public names of ultar_dataloader, and nothing else."""
 
+from ._dataset import Dataset, Record
 from ._errors import IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
 from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
@@ -8,12 +9,14 @@ from ._order import order
 
 __all__ = [
     "DataLoader",
+    "Dataset",
     "IndexFormatError",
     "IndexProgress",
     "IndexSummary",
     "LoadedRow",
     "Order",
     "ReadError",
+    "Record",
     "ScriptError",
     "TarFormatError",
     "UltarError",

@@ -113,12 +113,7 @@ class DataLoader:
             "search_dir": "" if search_dir is None else os.path.abspath(search_dir),
             "rank": _int_within("rank", rank, 0, world_size - 1),
             "world_size": world_size,
-            "io": _one_of("io", io, IO_CHOICES),
-            "access": _one_of("access", access, ACCESS_CHOICES),
-            "threads": 0 if threads is None else _int_within("threads", threads, 1, THREADS_MAX),
-            "prefetch_rows": _int_within("prefetch_rows", prefetch_rows, 1, _U32_MAX),
-            "prefetch_bytes": _int_within("prefetch_bytes", prefetch_bytes, 1, _I64_MAX),
-            "on_error": _one_of("on_error", on_error, ON_ERROR_CHOICES),
+            **reading_options(io, access, threads, prefetch_rows, prefetch_bytes, on_error),
         }
         # Serves the first `iter`, and says now what is wrong with the script. A list, for
         # its `pop` is atomic: of two threads that iterate at once, one gets it.
@@ -217,6 +212,20 @@ _USUAL = (
     ("threads", 0),
     ("on_error", "raise"),
 )
+
+
+def reading_options(
+    io: object, access: object, threads: object, prefetch_rows: object, prefetch_bytes: object, on_error: object
+) -> dict[str, Any]:
+    """The arguments that say how to read, checked, as native pipelines take them."""
+    return {
+        "io": _one_of("io", io, IO_CHOICES),
+        "access": _one_of("access", access, ACCESS_CHOICES),
+        "threads": 0 if threads is None else _int_within("threads", threads, 1, THREADS_MAX),
+        "prefetch_rows": _int_within("prefetch_rows", prefetch_rows, 1, _U32_MAX),
+        "prefetch_bytes": _int_within("prefetch_bytes", prefetch_bytes, 1, _I64_MAX),
+        "on_error": _one_of("on_error", on_error, ON_ERROR_CHOICES),
+    }
 
 
 def _unpickle(cls: type[DataLoader], arguments: dict[str, Any]) -> DataLoader:

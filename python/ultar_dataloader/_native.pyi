@@ -226,6 +226,71 @@ class Order(Sequence[int]):
     def block(self) -> int | None:
         """How many neighbouring rows the order keeps near; None without a window."""
 
+@final
+class Dataset:
+    """The rows of many shards as one sequence. Opens the index of each, ``PATH.utix``.
+
+    Raises:
+        IndexFormatError: An index is malformed.
+        ReadError: An index cannot be read.
+    """
+
+    def __new__(cls, paths: Sequence[str], /) -> Self: ...
+    def __len__(self) -> int: ...
+    def counts(self, /) -> list[int]:
+        """Rows of each shard, in order."""
+
+    def record(self, row: int, /) -> tuple[int, dict[str, Any]]:
+        """The number of a row's shard, and its record there as `Index` has it.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+
+    def reader(self, keys: Sequence[str] | None, access: str, /) -> RowReader:
+        """What reads single rows in the calling thread: all their entries, or those of ``keys``."""
+
+    def pipeline(
+        self,
+        /,
+        *,
+        count: int,
+        start: int,
+        step: int,
+        order: Order | None,
+        rows: array[int] | None,
+        keys: Sequence[str] | None,
+        io: str,
+        access: str,
+        threads: int,
+        prefetch_rows: int,
+        prefetch_bytes: int,
+        on_error: str,
+    ) -> Pipeline:
+        """An epoch over places of the dataset.
+
+        Args:
+            count: Places, from ``start`` in steps of ``step``.
+            order: Leads each place to another one; None: to itself.
+            rows: Leads what comes of that to a row number: unsigned integers of 64 bits.
+            keys: The entries to read; None for all.
+
+        Raises:
+            IndexError: A place or row is out of range.
+        """
+
+@final
+class RowReader:
+    """Single rows of a dataset, read in the calling thread. Threads may share it."""
+
+    def read(self, row: int, /) -> LoadedRow:
+        """The row of that number.
+
+        Raises:
+            IndexError: There is no such row.
+            ReadError: It cannot be read.
+        """
+
 def index_shard(
     path: str | bytes | PathLike[str],
     *,

@@ -54,6 +54,9 @@ pub const open_files_max = 1 << 20;
 /// Files that a script has closed and that rows are still to be read from: a
 /// process may by default have 1024 descriptors, and most of them are not ours.
 pub const closed_files_max = 16;
+/// Files that a walk through a dataset holds open: rows at random return to each,
+/// and a process may by default have 1024 descriptors.
+pub const dataset_files_max = 128;
 /// Bytes in a key. Keys name entries, and this is far beyond any name.
 pub const key_bytes_max = 64 * 1024;
 /// Distinct keys that are kept for reuse; a script that makes up more of them

@@ -109,6 +109,13 @@ pub fn startBackend(engine: *Engine, choice: Backend.Choice, diag: *Diagnostics)
     engine.backend_ready.store(true, .seq_cst);
 }
 
+/// The same, for an engine whose thread is whoever calls it.
+pub fn startBackendHere(engine: *Engine) void {
+    engine.backend = .{ .threads = undefined };
+    engine.backend.threads.initHere();
+    engine.backend_ready.store(true, .seq_cst);
+}
+
 /// Ask the engine's thread to come to an end. Any thread.
 pub fn stop(engine: *Engine) void {
     engine.stopping.store(true, .seq_cst);

@@ -55,6 +55,11 @@ pub fn init(threads: *Threads, threads_max: u32, why_not_uring: []const u8) void
     @memcpy(threads.reason_buffer[0..threads.reason_len], why_not_uring[0..threads.reason_len]);
 }
 
+/// No threads at all: who ticks reads.
+pub fn initHere(threads: *Threads) void {
+    threads.* = .{ .threads_max = 0 };
+}
+
 /// Nothing may be in flight and nobody may still call `wake`.
 pub fn deinit(threads: *Threads) void {
     assert(!threads.ticking);
@@ -159,7 +164,7 @@ fn takeDone(threads: *Threads, wait: Wait) Completion.Queue {
     threads.mutex.lock();
     defer threads.mutex.unlock();
     if (threads.threads_count == 0) {
-        // The machine grants no thread, so nobody misses the lock. One read a
+        // None is wanted, or the machine grants none, so nobody misses the lock. One read a
         // tick, for the engine has other duties too.
         if (threads.work.pop()) |completion| {
             threads.read(completion);

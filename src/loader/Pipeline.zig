@@ -1,4 +1,5 @@
-//! One epoch: a script, its engine, and the thread that both run on. The
+//! One epoch: a script (or the rows of a dataset), its engine, and the thread that
+//! both run on. The
 //! consumer makes it, prepares it, starts it, takes from it and destroys it.
 //!
 //! Threads: `prepare` and `start` each begin one, and only one runs at a time.
@@ -11,10 +12,13 @@ const Pipeline = @This();
 
 const std = @import("std");
 const Backend = @import("../io/Backend.zig").Backend;
+const Dataset = @import("../dataset/Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
+const Numbers = @import("../dataset/Numbers.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
 const Row = @import("../engine/Row.zig");
+const RowSource = @import("../dataset/RowSource.zig");
 const Script = @import("../lua/Script.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
@@ -27,8 +31,8 @@ options: Options,
 arena: std.heap.ArenaAllocator,
 refs: std.atomic.Value(u32) = .init(1),
 engine: Engine,
-script: Script,
-has_script: bool = false,
+/// Made by `create`, but a script by `prepare`.
+source: union(enum) { none, script: Script, rows: RowSource },
 phase: std.atomic.Value(Phase) = .init(.created),
 /// The one that runs, or has run and is not joined.
 thread: ?std.Thread = null,
@@ -46,15 +50,7 @@ started_ns: u64 = 0,
 ended_ns: std.atomic.Value(u64) = .init(0),
 
 pub const Options = struct {
-    script: []const u8,
-    /// Names the script in messages.
-    name: []const u8,
-    /// Where `require` looks first; empty for nowhere.
-    search_dir: []const u8,
-    /// A msgpack map.
-    config: []const u8,
-    rank: u32,
-    world_size: u32,
+    source: Source,
     io: Backend.Choice,
     access: OpenFile.Access,
     threads: u32,
@@ -64,6 +60,17 @@ pub const Options = struct {
     dry: bool,
 
     pub const OnError = enum { raise, skip };
+};
+
+/// Where rows come from.
+pub const Source = union(enum) {
+    script: Script.Source,
+    rows: struct {
+        dataset: *Dataset,
+        numbers: Numbers,
+        /// The entries to read; null for all.
+        keys: ?[]const []const u8,
+    },
 };
 
 const Phase = enum(u8) { created, preparing, prepared, running };
@@ -100,9 +107,17 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
     var arena: std.heap.ArenaAllocator = .init(gpa);
     errdefer arena.deinit();
     var own = options;
-    inline for (.{ "script", "name", "search_dir", "config" }) |field| {
-        @field(own, field) = try arena.allocator().dupe(u8, @field(options, field));
+    switch (own.source) {
+        .script => |*script| inline for (.{ "text", "name", "search_dir", "config" }) |field| {
+            @field(script, field) = try arena.allocator().dupe(u8, @field(script, field));
+        },
+        .rows => {},
     }
+    const rows: ?RowSource = switch (options.source) {
+        .script => null,
+        .rows => |given| try .init(gpa, given.dataset, given.numbers, given.keys),
+    };
+    errdefer if (rows) |source| @constCast(&source).deinit();
     pipeline.* = .{
         .gpa = gpa,
         .options = own,
@@ -114,14 +129,15 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
             .threads = options.threads,
             .dry = options.dry,
         }),
-        .script = undefined,
+        .source = if (rows) |source| .{ .rows = source } else .none,
     };
     return pipeline;
 }
 
-/// Load the script and run `init_ctx`, on a thread. `take` says when it is done.
+/// Load the script, if there is one, and run `init_ctx`, on a thread. `take` says when it is done.
 pub fn prepare(pipeline: *Pipeline) StartError!void {
     assert(pipeline.phase.raw == .created);
+    if (pipeline.source == .rows) return pipeline.phase.store(.prepared, .release);
     pipeline.phase.store(.preparing, .release);
     try pipeline.spawn(runPrepare);
 }
@@ -328,17 +344,13 @@ fn runPrepare(pipeline: *Pipeline) void {
 fn load(pipeline: *Pipeline) !void {
     var diag: Diagnostics = .{};
     errdefer pipeline.outcome = .{ .failed = diag };
-    const options = &pipeline.options;
-    try pipeline.script.init(pipeline.gpa, &pipeline.engine, &.{
-        .text = options.script,
-        .name = options.name,
-        .search_dir = options.search_dir,
-        .config = options.config,
-        .rank = options.rank,
-        .world_size = options.world_size,
-    }, &diag);
-    pipeline.has_script = true;
-    try pipeline.script.load(&diag);
+    pipeline.source = .{ .script = undefined };
+    const script = &pipeline.source.script;
+    script.init(pipeline.gpa, &pipeline.engine, &pipeline.options.source.script, &diag) catch |err| {
+        pipeline.source = .none;
+        return err;
+    };
+    try script.load(&diag);
 }
 
 fn runEpoch(pipeline: *Pipeline) void {
@@ -355,7 +367,12 @@ fn runEpoch(pipeline: *Pipeline) void {
 
 fn generate(pipeline: *Pipeline, diag: *Diagnostics) !void {
     try pipeline.engine.startBackend(pipeline.options.io, diag);
-    const result = pipeline.script.generate(diag);
+    const result: (Script.Error || RowSource.Error)!void = switch (pipeline.source) {
+        .none => unreachable, // Started only when it is prepared.
+        .script => |*script| script.generate(diag),
+        .rows => |*rows| rows.run(&pipeline.engine, diag),
+    };
+    if (result) {} else |err| if (err == error.OutOfMemory) diag.set(.memory, "out of memory", .{});
     // Every row that was finished before an error is delivered before it.
     if (result) {} else |err| if (err == error.Stopped) return err;
     pipeline.engine.drain() catch |err| switch (err) {
@@ -370,7 +387,10 @@ fn generate(pipeline: *Pipeline, diag: *Diagnostics) !void {
 
 fn release(pipeline: *Pipeline) void {
     if (pipeline.refs.fetchSub(1, .acq_rel) != 1) return;
-    if (pipeline.has_script) pipeline.script.deinit();
+    switch (pipeline.source) {
+        .none => {},
+        inline else => |*source| source.deinit(),
+    }
     pipeline.engine.deinit();
     pipeline.arena.deinit();
     pipeline.gpa.destroy(pipeline);

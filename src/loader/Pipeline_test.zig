@@ -7,12 +7,16 @@ const os = @import("../base/os.zig");
 const testing = std.testing;
 
 const defaults: Pipeline.Options = .{
-    .script = "",
-    .name = "test.lua",
-    .search_dir = "",
-    .config = "\x80", // An empty map.
-    .rank = 0,
-    .world_size = 1,
+    .source = .{
+        .script = .{
+            .text = "",
+            .name = "test.lua",
+            .search_dir = "",
+            .config = "\x80", // An empty map.
+            .rank = 0,
+            .world_size = 1,
+        },
+    },
     .io = .auto,
     .access = .auto,
     .threads = 0,
@@ -24,7 +28,7 @@ const defaults: Pipeline.Options = .{
 
 fn begin(script: []const u8) !*Pipeline {
     var options = defaults;
-    options.script = script;
+    options.source.script.text = script;
     const pipeline = try Pipeline.create(testing.allocator, options);
     errdefer pipeline.destroy();
     try pipeline.prepare();

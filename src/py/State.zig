@@ -14,6 +14,8 @@ pub const Objects = struct {
     row_type: ?*abi.Object = null,
     entry_type: ?*abi.Object = null,
     index_type: ?*abi.Object = null,
+    dataset_type: ?*abi.Object = null,
+    reader_type: ?*abi.Object = null,
     order_type: ?*abi.Object = null,
     order_iterator: ?*abi.Object = null,
     /// `collections.abc.Mapping` and `.Sequence`, `os.PathLike`.

@@ -146,7 +146,7 @@ fn readQueries(arena: std.mem.Allocator, object: *abi.Object) raise.Error![]cons
     return queries;
 }
 
-fn copyText(arena: std.mem.Allocator, object: *abi.Object, name: []const u8) raise.Error![]const u8 {
+pub fn copyText(arena: std.mem.Allocator, object: *abi.Object, name: []const u8) raise.Error![]const u8 {
     const text: args.Text = try .init(object, name);
     defer text.deinit();
     return arena.dupe(u8, text.bytes) catch raise.memory();

@@ -72,7 +72,12 @@ fn tryItem(native: *const Index, i: isize) raise.Error!*abi.Object {
     if (i < 0 or i >= native.count) {
         return raise.builtin(abi.PyExc_IndexError, "record out of range: the index has {d}", .{native.count});
     }
-    const record = native.record(@intCast(i));
+    return recordDict(native, @intCast(i));
+}
+
+/// A new reference. `i` is below the count.
+pub fn recordDict(native: *const Index, i: usize) raise.Error!*abi.Object {
+    const record = native.record(i);
     const dict = abi.PyDict_New() orelse return error.Raised;
     errdefer abi.Py_DecRef(dict);
     try put(dict, "iidx", uint(record.iidx));

@@ -4,6 +4,7 @@ const build_options = @import("build_options");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
 const entry_type = @import("entry_type.zig");
+const dataset_type = @import("dataset_type.zig");
 const fork = @import("fork.zig");
 const index_function = @import("index_function.zig");
 const index_type = @import("index_type.zig");
@@ -11,6 +12,7 @@ const order_iterator = @import("order_iterator.zig");
 const order_type = @import("order_type.zig");
 const pipeline_type = @import("pipeline_type.zig");
 const raise = @import("raise.zig");
+const reader_type = @import("reader_type.zig");
 const row_type = @import("row_type.zig");
 
 var def: abi.ModuleDef = .{
@@ -49,8 +51,10 @@ fn tryExec(module: *abi.Object) raise.Error!void {
     state.objects.pipeline_type = try addType(module, &pipeline_type.spec, "Pipeline");
     state.objects.row_type = try addType(module, &row_type.spec, "LoadedRow");
     state.objects.index_type = try addType(module, &index_type.spec, "Index");
+    state.objects.dataset_type = try addType(module, &dataset_type.spec, "Dataset");
     state.objects.order_type = try addType(module, &order_type.spec, "Order");
     state.objects.entry_type = abi.PyType_FromModuleAndSpec(module, &entry_type.spec, null) orelse return error.Raised;
+    state.objects.reader_type = try addType(module, &reader_type.spec, "RowReader");
     state.objects.order_iterator = abi.PyType_FromModuleAndSpec(module, &order_iterator.spec, null) orelse return error.Raised;
 
     state.objects.mapping = try State.lookUp("collections.abc", "Mapping");

@@ -39,12 +39,14 @@ pub const Given = struct {
             return raise.builtin(abi.PyExc_ValueError, "rank must be below world_size ({d}), got {d}", .{ world_size, rank });
         }
         given.native = .{
-            .script = given.source.?.bytes,
-            .name = given.name.?.bytes,
-            .search_dir = given.search_dir.?.bytes,
-            .config = "",
-            .rank = rank,
-            .world_size = world_size,
+            .source = .{ .script = .{
+                .text = given.source.?.bytes,
+                .name = given.name.?.bytes,
+                .search_dir = given.search_dir.?.bytes,
+                .config = "",
+                .rank = rank,
+                .world_size = world_size,
+            } },
             .io = try args.choice(@FieldType(Pipeline.Options, "io"), all[7], "io"),
             .access = try args.choice(@FieldType(Pipeline.Options, "access"), all[8], "access"),
             .threads = try args.int(u32, all[9], "threads"),
@@ -55,7 +57,7 @@ pub const Given = struct {
         };
         // Last, as it is the longest and may run code of the caller's.
         given.config = try config.toMsgpack(gpa, state, all[1]);
-        given.native.config = given.config;
+        given.native.source.script.config = given.config;
     }
 
     pub fn deinit(given: *Given, gpa: std.mem.Allocator) void {

@@ -95,13 +95,17 @@ fn create(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) raise.E
     var given: options.Given = .{};
     defer given.deinit(gpa);
     try given.parse(gpa, state, arguments, keywords);
+    return make(state, given.native, given.log_level);
+}
 
-    const pipeline = try instance.create(PipelineObject, of);
+/// A new reference. Copies what it keeps of the options.
+pub fn make(state: *State, native_options: Pipeline.Options, log_level: c_long) raise.Error!*abi.Object {
+    const pipeline = try instance.create(PipelineObject, try state.getType(.pipeline_type));
     errdefer abi.Py_DecRef(&pipeline.head); // Ends `native`, too.
     pipeline.last_stats = abi.PyDict_New() orelse return error.Raised;
-    pipeline.log_level = given.log_level;
+    pipeline.log_level = log_level;
     pipeline.generation = fork.generation();
-    const native = Pipeline.create(gpa, given.native) catch return raise.memory();
+    const native = Pipeline.create(std.heap.c_allocator, native_options) catch return raise.memory();
     pipeline.native = native;
     native.prepare() catch |err| return raiseStart(state, err);
     while (true) switch (native.take()) {

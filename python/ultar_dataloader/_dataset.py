@@ -1,0 +1,282 @@
+"""The rows of many shards as one sequence, read where they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import os
+import threading
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, SupportsIndex, overload
+
+from . import _index, _loader, _native, _paths
+
+_WHERE = Path(__file__).parent / "lua" / "recipes" / "where.lua"
+_FEW = 8
+"""Rows that are sooner read one by one than by a thread that has to be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What an index says of a row; nothing of it is read from the shard."""
+
+    shard: str
+    """Path of the tar."""
+    stem: str
+    keys: tuple[str, ...]
+    offsets: tuple[int, ...]
+    """In bytes, of each payload in the shard."""
+    sizes: tuple[int, ...]
+    """In bytes, of each payload."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What metadata rules stored, by query."""
+
+
+class Dataset(Sequence[_native.LoadedRow]):
+    """A map-style dataset over plain tars: ``len``, ``ds[i]``, slices, lists of rows.
+
+    Rows are numbered through all shards, in the order of the shards. Views made by slices,
+    lists, `select` and `where` share the indexes and read nothing before a row is asked for.
+
+    A dataset can be pickled (it opens its shards anew where it is unpickled), used by threads
+    at once, and carried over a fork.
+
+    Args:
+        shards: A tar, a folder of tars, a glob, a brace pattern, or several of these.
+        index: ``"auto"`` builds indexes that are missing or older than their shard,
+            ``"require"`` takes them as they are, ``"rebuild"`` builds all.
+        io, access, threads, prefetch_rows, prefetch_bytes, on_error: As for `DataLoader`.
+
+    Raises:
+        ReadError: A path names no shard, or an index cannot be read.
+        TarFormatError: A shard is no tar, when its index is built.
+        IndexFormatError: An index is malformed.
+        ValueError: An argument is out of range.
+
+    Example:
+        >>> ds = Dataset("shards/train-{000..127}.tar")
+        >>> ds[-1]["txt"]
+        >>> wide = ds.where('metadata[".width"] >= 512').select([".jpg"])
+    """
+
+    def __init__(
+        self,
+        shards: _paths.Paths,
+        index: Literal["auto", "require", "rebuild"] = "auto",
+        *,
+        io: Literal["auto", "uring", "threads"] = "auto",
+        access: Literal["auto", "read", "mmap", "direct"] = "auto",
+        threads: int | None = None,
+        prefetch_rows: int = _loader.PREFETCH_ROWS,
+        prefetch_bytes: int = _loader.PREFETCH_BYTES,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        if index not in ("auto", "require", "rebuild"):
+            raise ValueError(f"index must be 'auto', 'require' or 'rebuild', got {index!r}")
+        options = _loader.reading_options(io, access, threads, prefetch_rows, prefetch_bytes, on_error)
+        # Absolute, as it may be opened again by a process that works elsewhere.
+        paths = tuple(dict.fromkeys(os.path.abspath(path) for path in _paths.expand(shards)))
+        if index != "require":
+            _index.index(paths, force=index == "rebuild")
+        self._store = _Store(paths)
+        self._options = options
+        self._keys: tuple[str, ...] | None = None
+        self._rows: range | array[int] = range(len(self._store.native()))
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """Paths of all shards, also of those that the view has no row of."""
+        return self._store.paths
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the shards hold: their names, sizes and counts of rows, but not their folders."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path, count in zip(self.shards, self._store.native().counts(), strict=True):
+            digest.update(
+                f"{os.path.basename(path)}\0{os.path.getsize(path)}\0{count}\n".encode(errors="surrogateescape")
+            )
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> _native.LoadedRow: ...
+    @overload
+    def __getitem__(self, index: slice | Iterable[SupportsIndex], /) -> Self: ...
+    def __getitem__(self, index: Any, /) -> Any:
+        if isinstance(index, slice):
+            return self._view(self._rows[index])
+        if hasattr(index, "__index__"):
+            return self._store.reader(self._keys, self._options["access"]).read(self._row(index))
+        return self._view(array("Q", [self._row(i) for i in index]))
+
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[_native.LoadedRow]:
+        """What PyTorch's fetchers call with the indices of a batch: `read`."""
+        return self.read(indices)
+
+    def __iter__(self) -> Iterator[_native.LoadedRow]:
+        """All rows in order, read ahead by a thread."""
+        return self._pipeline(self._rows)
+
+    def read(self, indices: Iterable[SupportsIndex]) -> list[_native.LoadedRow]:
+        """The rows at these places, in this order and as often as they are named.
+
+        They are read at once, so that a disk or the kernel can work on many.
+
+        Raises:
+            IndexError: A place is out of range.
+            ReadError: A row cannot be read.
+        """
+        rows = array("Q", [self._row(index) for index in indices])
+        if len(rows) <= _FEW and self._options["on_error"] == "raise":
+            reader = self._store.reader(self._keys, self._options["access"])
+            return [reader.read(row) for row in rows]
+        return list(self._pipeline(rows))
+
+    def select(self, keys: Iterable[str]) -> Self:
+        """The same rows with these entries only; what a row does not have is absent from it.
+
+        Raises:
+            TypeError: A key is no str.
+        """
+        if isinstance(keys, str):
+            raise TypeError(f"keys must be several, as in [{keys!r}], got a str")
+        chosen = tuple(keys)
+        for key in chosen:
+            if not isinstance(key, str):
+                raise TypeError(f"a key must be str, got {type(key).__name__}: {key!r}")
+        if self._keys is not None:
+            chosen = tuple(key for key in chosen if key in self._keys)
+        view = self._view(self._rows)
+        view._keys = chosen
+        return view
+
+    def where(self, expression: str) -> Self:
+        """The rows for which a Lua expression is true, found by the index alone.
+
+        It may use ``stem``, ``keys[".jpg"]`` (true where there is such an entry),
+        ``sizes[".jpg"]`` (bytes, nil where there is none) and ``metadata[".width"]``
+        (what metadata rules stored, nil where nothing is).
+
+        Raises:
+            ScriptError: The expression does not compile, or fails for a row, which is named.
+        """
+        if not isinstance(expression, str):
+            raise TypeError(f"expression must be str, got {type(expression).__name__}")
+        config = {"expression": expression, "shards": list(self.shards)}
+        found: array[int] = array("Q")
+        for chunk in _loader.DataLoader.from_file(_WHERE, config, name="where"):
+            found.frombytes(chunk.view("rows"))
+        if self._rows == range(len(self._store.native())):
+            return self._view(found)
+        wanted = set(found)
+        return self._view(array("Q", [row for row in self._rows if row in wanted]))
+
+    def record(self, index: SupportsIndex) -> Record:
+        """What the index says of the row at a place.
+
+        Raises:
+            IndexError: The place is out of range.
+        """
+        shard, record = self._store.native().record(self._row(index))
+        return Record(
+            shard=self.shards[shard],
+            stem=record["str_idx"],
+            keys=tuple(record["keys"]),
+            offsets=tuple(record["offset"] + offset for offset in record["offsets"]),
+            sizes=tuple(record["sizes"]),
+            metadata=record.get("metadata", {}),
+        )
+
+    def close(self) -> None:
+        """Give back indexes and files. Rows stay valid; what is asked for next opens them again."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _row(self, index: SupportsIndex) -> int:
+        place = operator.index(index)
+        try:
+            return self._rows[place]
+        except IndexError:
+            raise IndexError(f"row {place} is out of range: there are {len(self._rows)}") from None
+
+    def _view(self, rows: range | array[int]) -> Self:
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._rows = rows
+        return view
+
+    def _pipeline(self, rows: range | array[int]) -> _native.Pipeline:
+        """An epoch over rows of the store."""
+        is_range = isinstance(rows, range) and rows.step > 0
+        return self._store.native().pipeline(
+            count=len(rows),
+            start=rows.start if is_range and len(rows) > 0 else 0,  # type: ignore[union-attr]
+            step=rows.step if is_range else 1,  # type: ignore[union-attr]
+            order=None,
+            rows=None if is_range else array("Q", rows),
+            keys=self._keys,
+            **self._options,
+        )
+
+    def __repr__(self) -> str:
+        shards = len(self.shards)
+        shown = f"{len(self):,} rows of {shards:,} shard{'' if shards == 1 else 's'}"
+        if shards:
+            shown += f", {os.path.basename(self.shards[0])}{' …' if shards > 1 else ''}"
+        if self._keys is not None:
+            shown += f", only {' '.join(self._keys) or 'no entry'}"
+        return f"<{type(self).__name__} {shown}>"
+
+
+class _Store:
+    """The indexes and open files that views share, opened when they are needed."""
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self.paths = paths
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._native: _native.Dataset | None = None
+        self._readers: dict[tuple[object, str], _native.RowReader] = {}
+
+    def _here(self) -> None:
+        # The child of a fork has neither the parent's threads nor the state of its locks.
+        if self._process != os.getpid():
+            self._reset()
+
+    def native(self) -> _native.Dataset:
+        self._here()
+        with self._lock:
+            if self._native is None:
+                self._native = _native.Dataset(self.paths)
+            return self._native
+
+    def reader(self, keys: tuple[str, ...] | None, access: str) -> _native.RowReader:
+        native = self.native()
+        with self._lock:
+            found = self._readers.get((keys, access))
+            if found is None:
+                found = self._readers[keys, access] = native.reader(keys, access)
+            return found
+
+    def close(self) -> None:
+        self._here()
+        with self._lock:
+            self._native = None
+            self._readers = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.paths,)

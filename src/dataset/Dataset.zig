@@ -1,0 +1,101 @@
+//! The rows of many shards as one sequence: their indexes, opened, and which
+//! shard has which row. Unchanged once it is open, so threads may share it.
+const Dataset = @This();
+
+const std = @import("std");
+const Diagnostics = @import("../base/Diagnostics.zig");
+const Index = @import("../utix/Index.zig");
+const assert = std.debug.assert;
+
+gpa: std.mem.Allocator,
+refs: std.atomic.Value(usize) = .init(1),
+/// Holds the paths.
+arena: std.heap.ArenaAllocator,
+shards: std.ArrayList(Shard) = .empty,
+/// Rows of all shards together.
+count: u64 = 0,
+
+pub const Shard = struct {
+    path: [:0]const u8,
+    index: *Index,
+    /// Its first row.
+    first: u64,
+};
+
+/// A row by its shard and its record there.
+pub const Place = struct { shard: u32, record: usize };
+
+/// Opens `PATH.utix` for each path, in order.
+pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, diag: *Diagnostics) Index.Error!*Dataset {
+    const dataset = try gpa.create(Dataset);
+    dataset.* = .{ .gpa = gpa, .arena = .init(gpa) };
+    errdefer dataset.release();
+    try dataset.shards.ensureTotalCapacity(gpa, paths.len);
+    const arena = dataset.arena.allocator();
+    for (paths) |path| {
+        const own_path = try arena.dupeZ(u8, path);
+        const index_path = try std.mem.concatWithSentinel(gpa, u8, &.{ path, ".utix" }, 0);
+        defer gpa.free(index_path);
+        const index = try Index.open(gpa, index_path, diag);
+        dataset.shards.appendAssumeCapacity(.{ .path = own_path, .index = index, .first = dataset.count });
+        dataset.count += index.count;
+    }
+    return dataset;
+}
+
+pub fn retain(dataset: *Dataset) void {
+    _ = dataset.refs.fetchAdd(1, .monotonic);
+}
+
+/// Any thread.
+pub fn release(dataset: *Dataset) void {
+    if (dataset.refs.fetchSub(1, .acq_rel) != 1) return;
+    for (dataset.shards.items) |shard| shard.index.close();
+    dataset.shards.deinit(dataset.gpa);
+    dataset.arena.deinit();
+    dataset.gpa.destroy(dataset);
+}
+
+/// Where a row, which is below `count`, lies. `near` is a guess at its shard.
+pub fn locate(dataset: *const Dataset, row: u64, near: u32) Place {
+    assert(row < dataset.count);
+    const shards = dataset.shards.items;
+    if (near < shards.len and row >= shards[near].first and row - shards[near].first < shards[near].index.count) {
+        return .{ .shard = near, .record = @intCast(row - shards[near].first) };
+    }
+    const order = struct {
+        fn compare(wanted: u64, shard: Shard) std.math.Order {
+            return if (wanted < shard.first) .lt else .gt;
+        }
+    };
+    // The first shard that begins behind the row, and back to the one before.
+    const behind = std.sort.upperBound(Shard, shards, row, order.compare);
+    return .{ .shard = @intCast(behind - 1), .record = @intCast(row - shards[behind - 1].first) };
+}
+
+const testing = std.testing;
+
+test "rows are found in the shard that has them" {
+    var dataset: Dataset = .{ .gpa = testing.allocator, .arena = .init(testing.allocator) };
+    defer dataset.shards.deinit(testing.allocator);
+    var indexes: [5]Index = undefined;
+    for ([_]usize{ 3, 1, 0, 4, 2 }, &indexes) |count, *index| {
+        index.count = count;
+        try dataset.shards.append(testing.allocator, .{ .path = "", .index = index, .first = dataset.count });
+        dataset.count += count;
+    }
+    const shards = [_]u32{ 0, 0, 0, 1, 3, 3, 3, 3, 4, 4 };
+    const records = [_]usize{ 0, 1, 2, 0, 0, 1, 2, 3, 0, 1 };
+    for (0..dataset.count) |row| {
+        for (0..6) |near| {
+            const place = dataset.locate(row, @intCast(near));
+            try testing.expectEqual(Place{ .shard = shards[row], .record = records[row] }, place);
+        }
+    }
+}
+
+test "an index that is missing is named" {
+    var diag: Diagnostics = .{};
+    try testing.expectError(error.ReadFailed, open(testing.allocator, &.{"/nonexistent/a.tar"}, &diag));
+    try testing.expect(std.mem.indexOf(u8, diag.message(), "/nonexistent/a.tar.utix") != null);
+}
