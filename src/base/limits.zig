@@ -54,6 +54,8 @@ pub const open_files_max = 1 << 20;
 /// Files that a script has closed and that rows are still to be read from: a
 /// process may by default have 1024 descriptors, and most of them are not ours.
 pub const closed_files_max = 16;
+/// Unused payload memory that a dataset keeps for the next batch or epoch.
+pub const dataset_free_bytes_max = 64 * 1024 * 1024;
 /// Files that a walk through a dataset holds open: rows at random return to each,
 /// and a process may by default have 1024 descriptors.
 pub const dataset_files_max = 128;

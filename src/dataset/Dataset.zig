@@ -3,8 +3,10 @@
 const Dataset = @This();
 
 const std = @import("std");
+const BufferPool = @import("../engine/BufferPool.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Index = @import("../utix/Index.zig");
+const limits = @import("../base/limits.zig");
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
@@ -12,6 +14,9 @@ refs: std.atomic.Value(usize) = .init(1),
 /// Holds the paths.
 arena: std.heap.ArenaAllocator,
 shards: std.ArrayList(Shard) = .empty,
+/// Payload memory, shared by all who read from it: an epoch, or a batch, finds
+/// that of the one before, which saves touching it for the first time.
+buffers: *BufferPool,
 /// Rows of all shards together.
 count: u64 = 0,
 
@@ -28,7 +33,11 @@ pub const Place = struct { shard: u32, record: usize };
 /// Opens `PATH.utix` for each path, in order.
 pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, diag: *Diagnostics) Index.Error!*Dataset {
     const dataset = try gpa.create(Dataset);
-    dataset.* = .{ .gpa = gpa, .arena = .init(gpa) };
+    const buffers = BufferPool.create(gpa, limits.dataset_free_bytes_max) catch |err| {
+        gpa.destroy(dataset);
+        return err;
+    };
+    dataset.* = .{ .gpa = gpa, .arena = .init(gpa), .buffers = buffers };
     errdefer dataset.release();
     try dataset.shards.ensureTotalCapacity(gpa, paths.len);
     const arena = dataset.arena.allocator();
@@ -52,6 +61,9 @@ pub fn release(dataset: *Dataset) void {
     if (dataset.refs.fetchSub(1, .acq_rel) != 1) return;
     for (dataset.shards.items) |shard| shard.index.close();
     dataset.shards.deinit(dataset.gpa);
+    // Rows that are out there give back what they have, but nothing is kept.
+    dataset.buffers.trim(0);
+    dataset.buffers.drop();
     dataset.arena.deinit();
     dataset.gpa.destroy(dataset);
 }
@@ -76,7 +88,7 @@ pub fn locate(dataset: *const Dataset, row: u64, near: u32) Place {
 const testing = std.testing;
 
 test "rows are found in the shard that has them" {
-    var dataset: Dataset = .{ .gpa = testing.allocator, .arena = .init(testing.allocator) };
+    var dataset: Dataset = .{ .gpa = testing.allocator, .arena = .init(testing.allocator), .buffers = undefined };
     defer dataset.shards.deinit(testing.allocator);
     var indexes: [5]Index = undefined;
     for ([_]usize{ 3, 1, 0, 4, 2 }, &indexes) |count, *index| {

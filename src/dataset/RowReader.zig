@@ -26,13 +26,13 @@ pub fn create(gpa: std.mem.Allocator, dataset: *Dataset, keys: ?[]const []const 
     var source: RowSource = try .init(gpa, dataset, .{ .count = 0 }, keys);
     errdefer source.deinit();
     // Nothing is ever ahead: each row is taken before the next is asked for.
-    reader.* = .{ .gpa = gpa, .source = source, .engine = try .init(gpa, .{ .rows_max = 1, .bytes_max = kept_bytes_max, .access = access }) };
+    reader.* = .{ .gpa = gpa, .source = source, .engine = try .init(gpa, .{ .rows_max = 1, .bytes_max = bytes_max, .access = access, .buffers = dataset.buffers }) };
     reader.engine.startBackendHere();
     return reader;
 }
 
-/// Unused payload memory that it keeps.
-const kept_bytes_max = 4 * 1024 * 1024;
+/// A row larger than that passes alone, as each does.
+const bytes_max = 1 << 20;
 
 /// Nobody may be inside `read`. Rows stay valid.
 pub fn destroy(reader: *RowReader) void {

@@ -9,6 +9,9 @@ const std = @import("std");
 const Mutex = @import("../base/sync.zig").Mutex;
 const assert = std.debug.assert;
 
+gpa: std.mem.Allocator,
+/// Who takes buffers from it, or may do so later.
+refs: std.atomic.Value(u32) = .init(1),
 mutex: Mutex = .{},
 /// Free buffers by class, as lists threaded through their first bytes.
 free: [class_count]?*Free = @splat(null),
@@ -27,10 +30,22 @@ const class_count = 48 - class_min;
 
 const Free = struct { next: ?*Free };
 
-/// Nothing may be in use.
-pub fn deinit(pool: *BufferPool) void {
+pub fn create(gpa: std.mem.Allocator, free_bytes_max: usize) error{OutOfMemory}!*BufferPool {
+    const pool = try gpa.create(BufferPool);
+    pool.* = .{ .gpa = gpa, .free_bytes_max = free_bytes_max };
+    return pool;
+}
+
+pub fn retain(pool: *BufferPool) void {
+    _ = pool.refs.fetchAdd(1, .monotonic);
+}
+
+/// Any thread. Who drops a reference has given its buffers back.
+pub fn drop(pool: *BufferPool) void {
+    if (pool.refs.fetchSub(1, .acq_rel) != 1) return;
     assert(pool.used_bytes.load(.monotonic) == 0);
     pool.trim(0);
+    pool.gpa.destroy(pool);
 }
 
 /// A buffer of at least `size` bytes, its content undefined.
@@ -109,8 +124,8 @@ fn map(capacity: usize) error{OutOfMemory}!Buffer {
 }
 
 test "a buffer that comes back is used again" {
-    var pool: BufferPool = .{ .free_bytes_max = 1 << 20 };
-    defer pool.deinit();
+    const pool: *BufferPool = try .create(std.testing.allocator, 1 << 20);
+    defer pool.drop();
     const first = try pool.acquire(100);
     try std.testing.expectEqual(size_min, first.len);
     pool.release(first);
@@ -120,8 +135,8 @@ test "a buffer that comes back is used again" {
 }
 
 test "more than the bound is given back to the system" {
-    var pool: BufferPool = .{ .free_bytes_max = 3 * size_min };
-    defer pool.deinit();
+    const pool: *BufferPool = try .create(std.testing.allocator, 3 * size_min);
+    defer pool.drop();
     var buffers: [8]Buffer = undefined;
     for (&buffers) |*buffer| buffer.* = try pool.acquire(1);
     for (buffers) |buffer| pool.release(buffer);
@@ -131,8 +146,8 @@ test "more than the bound is given back to the system" {
 }
 
 test "an absurd size is out of memory, not a crash" {
-    var pool: BufferPool = .{ .free_bytes_max = 0 };
-    defer pool.deinit();
+    const pool: *BufferPool = try .create(std.testing.allocator, 0);
+    defer pool.drop();
     try std.testing.expectError(error.OutOfMemory, pool.acquire(1 << 60));
     try std.testing.expectError(error.OutOfMemory, pool.acquire(std.math.maxInt(usize)));
 }

@@ -11,7 +11,9 @@ const Mapping = @import("../io/Mapping.zig");
 
 gpa: std.mem.Allocator,
 refs: std.atomic.Value(usize) = .init(1),
-buffers: BufferPool,
+buffers: *BufferPool,
+/// Others take from it, too: what is unused stays for them.
+shares_buffers: bool,
 keys: Keys,
 /// The first mapped file that lost bytes, until the consumer is told.
 first_lost: Mapping.First = .init(null),
@@ -22,17 +24,21 @@ spare: std.atomic.Value(?*Group) = .init(null),
 /// Taken from `spare` already; the engine's thread only.
 spare_taken: ?*Group = null,
 
-/// `free_bytes_max` is how much unused payload memory is kept for reuse.
-pub fn create(gpa: std.mem.Allocator, free_bytes_max: usize) error{OutOfMemory}!*Core {
+/// With buffers from `shared`, of which it takes a reference, or else from a pool
+/// of its own that keeps at most `free_bytes_max` of unused memory.
+pub fn create(gpa: std.mem.Allocator, shared: ?*BufferPool, free_bytes_max: usize) error{OutOfMemory}!*Core {
     const core = try gpa.create(Core);
-    core.* = .{ .gpa = gpa, .buffers = .{ .free_bytes_max = free_bytes_max }, .keys = .init(gpa) };
+    errdefer gpa.destroy(core);
+    if (shared) |buffers| buffers.retain();
+    const buffers = shared orelse try BufferPool.create(gpa, free_bytes_max);
+    core.* = .{ .gpa = gpa, .buffers = buffers, .shares_buffers = shared != null, .keys = .init(gpa) };
     return core;
 }
 
 /// The engine is gone. Payload memory that rows give back from here on goes to
 /// the system; the rest is freed with the last row.
 pub fn retire(core: *Core) void {
-    core.buffers.trim(0);
+    if (!core.shares_buffers) core.buffers.trim(0);
     core.release();
 }
 
@@ -68,7 +74,7 @@ fn release(core: *Core) void {
     destroyAll(core.spare.raw, core.gpa);
     destroyAll(core.spare_taken, core.gpa);
     core.keys.deinit();
-    core.buffers.deinit();
+    core.buffers.drop();
     core.gpa.destroy(core);
 }
 

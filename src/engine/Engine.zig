@@ -9,6 +9,7 @@ const Engine = @This();
 
 const std = @import("std");
 const Backend = @import("../io/Backend.zig").Backend;
+const BufferPool = @import("BufferPool.zig");
 const Core = @import("Core.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const FileTable = @import("FileTable.zig");
@@ -73,6 +74,8 @@ pub const Options = struct {
     access: OpenFile.Access = .auto,
     /// That copy bytes; 0: as is usual.
     threads: u32 = 0,
+    /// Where payload memory comes from; null: from a pool of its own.
+    buffers: ?*BufferPool = null,
     /// Read nothing: rows only say what would be read.
     dry: bool = false,
 };
@@ -87,7 +90,7 @@ pub fn init(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!Engine 
     return .{
         .gpa = gpa,
         .options = options,
-        .core = try Core.create(gpa, @intCast(@min(options.bytes_max, 1 << 40))),
+        .core = try Core.create(gpa, options.buffers, @intCast(@min(options.bytes_max, 1 << 40))),
         .queue = .init(options.rows_max, options.bytes_max),
     };
 }

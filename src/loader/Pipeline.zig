@@ -1,6 +1,5 @@
-//! One epoch: a script (or the rows of a dataset), its engine, and the thread that
-//! both run on. The
-//! consumer makes it, prepares it, starts it, takes from it and destroys it.
+//! One epoch: a script (or rows of a dataset), its engine, and the thread of both.
+//! The consumer makes it, prepares it, starts it, takes from it and destroys it.
 //!
 //! Threads: `prepare` and `start` each begin one, and only one runs at a time.
 //! Consumer calls come one at a time, except that `wait` may run beside others.
@@ -127,6 +126,10 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
             .bytes_max = @max(options.prefetch_bytes, 4),
             .access = options.access,
             .threads = options.threads,
+            .buffers = switch (options.source) {
+                .script => null,
+                .rows => |given| given.dataset.buffers,
+            },
             .dry = options.dry,
         }),
         .source = if (rows) |source| .{ .rows = source } else .none,
