@@ -36,8 +36,8 @@ test: $(VENV)/installed $(VENV)/dev ## Run the tests of the engine, then those o
 	for access in mmap direct; do ULTAR_TEST_ACCESS=$$access $(BIN)/pytest -q $(ACCESS_TESTS); done
 
 # What must hold however bytes reach rows; `tests/conftest.py` reads ULTAR_TEST_ACCESS.
-# Lifetimes first: some of the scripts loop forever and keep their threads busy.
-ACCESS_TESTS := tests/test_row.py tests/test_facade.py tests/test_properties.py tests/test_lua_modules.py \
+# Scripts last: some of them loop forever and keep their threads busy.
+ACCESS_TESTS := tests/test_row.py tests/test_facade.py tests/test_properties.py tests/test_lua_modules.py tests/test_dataset.py \
 	tests/faults/test_lifetime.py tests/faults/test_storage.py tests/faults/test_scripts.py
 
 bench: $(BENCH)/installed $(BENCH)/peers ## Compare with other loaders; ARGS="--lines A,C", see benchmarks/README.md

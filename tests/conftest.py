@@ -38,8 +38,9 @@ return {
 
 # What access="auto" stands for in this run: `make test` runs some tests once for each.
 if access := os.environ.get("ULTAR_TEST_ACCESS"):
-    assert ultar.DataLoader.__init__.__kwdefaults__["access"] == "auto"
-    ultar.DataLoader.__init__.__kwdefaults__["access"] = access
+    for reads in (ultar.DataLoader, ultar.Dataset):
+        assert reads.__init__.__kwdefaults__["access"] == "auto"
+        reads.__init__.__kwdefaults__["access"] = access
 
 Samples = Mapping[str, Mapping[str, bytes]]
 
