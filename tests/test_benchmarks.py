@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,12 @@ def test_what_is_measured_and_wanted_is_said(report: dict) -> None:
     # Whether it is 0 is the file system's affair: a tmpfs drops nothing.
     assert 0 <= by_letter["F"]["resident_before"]["highest"] <= 1
     assert report["machine"]["cores"] >= 1
+
+
+def test_the_dependency_group_is_what_the_peers_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import peers
+
+    needed = {name for peer in peers.load() if not peer.on_request for name in peer.pip}
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["bench"]
+    assert set(group) == needed
