@@ -40,8 +40,16 @@ function dropping.install()
     return unless_dropped(pcall_builtin(f, ...))
   end
 
+  -- An error in a handler that has called `pcall` makes LuaJIT call the handler again, on
+  -- and on, until the thread's stack is used up. So it stays inside.
   function xpcall(f, handler, ...)
-    return unless_dropped(xpcall_builtin(f, handler, ...))
+    return unless_dropped(xpcall_builtin(f, function(message)
+      local ok, result = pcall_builtin(handler, message)
+      if ok then
+        return result
+      end
+      return "error in error handling: " .. tostring(result)
+    end, ...))
   end
 end
 

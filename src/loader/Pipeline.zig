@@ -334,8 +334,8 @@ fn join(pipeline: *Pipeline) void {
     pipeline.thread = null;
 }
 
-/// Lua recursion is bounded by Lua, at about 200 C calls; this is far more.
-const stack_bytes = 4 * 1024 * 1024;
+/// Lua bounds its recursion, by its own stack of 65500 slots; this is far more.
+const stack_bytes = 16 * 1024 * 1024;
 
 fn runPrepare(pipeline: *Pipeline) void {
     if (pipeline.load()) {

@@ -91,3 +91,26 @@ def test_a_pairs_loop_in_a_finalizer_ends(when, caplog):
         assert list(load(script.replace("WHEN", when))) == []
     # Nobody is left to hear what is printed while the state closes.
     assert when == "kept = p" or '4\t[true,{"k":1}]\t0' in caplog.text
+
+
+@pytest.mark.parametrize(
+    "handler", ["json.encode({0/0})", "debug.dump_stack() json.encode({0/0})", "pcall(error) error(e)"]
+)
+def test_an_error_in_an_error_handler_ends_there(handler):
+    """LuaJIT calls the handler again for it, where it has called `pcall`, until the stack is used up."""
+    script = generator("""
+    local json, debug = require("ultar.json"), require("ultar.debug")
+    local calls = 0
+    local ok, message = xpcall(error, function(e) calls = calls + 1 HANDLER return e end, "first")
+    loader:add_entry_bytes("calls", tostring(calls))
+    loader:add_entry_bytes("answer", tostring(ok) .. " " .. message)
+    loader:finish_row()
+    loader:add_entry_bytes("answer", table.concat({tostring(xpcall(error, function(e) return e .. "!" end, "second"))}))
+    loader:add_entry_bytes("results", select("#", xpcall(function(...) return ... end, error, 1, nil, nil)) .. "")
+    loader:finish_row()
+    """).replace("HANDLER", handler)
+    first, second = load(script)
+    assert first["calls"] == b"1"
+    assert first["answer"].startswith(b"false error in error handling: ")
+    assert second["answer"] == b"false"
+    assert second["results"] == b"4"
