@@ -11,14 +11,14 @@ const Pipeline = @This();
 
 const std = @import("std");
 const Backend = @import("../io/Backend.zig").Backend;
-const Dataset = @import("../dataset/Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
-const Numbers = @import("../dataset/Numbers.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
+const OpenShards = @import("../dataset/OpenShards.zig");
 const Row = @import("../engine/Row.zig");
 const RowSource = @import("../dataset/RowSource.zig");
 const Script = @import("../lua/Script.zig");
+const View = @import("../dataset/View.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
 const sync = @import("../base/sync.zig");
@@ -65,8 +65,7 @@ pub const Options = struct {
 pub const Source = union(enum) {
     script: Script.Source,
     rows: struct {
-        dataset: *Dataset,
-        numbers: Numbers,
+        view: View,
         /// The entries to read; null for all.
         keys: ?[]const []const u8,
     },
@@ -114,7 +113,7 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
     }
     const rows: ?RowSource = switch (options.source) {
         .script => null,
-        .rows => |given| try .init(gpa, given.dataset, given.numbers, given.keys),
+        .rows => |given| try .init(gpa, given.view, given.keys, OpenShards.maxFor(os.descriptorsMax(), options.access)),
     };
     errdefer if (rows) |source| @constCast(&source).deinit();
     pipeline.* = .{
@@ -128,13 +127,22 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
             .threads = options.threads,
             .buffers = switch (options.source) {
                 .script => null,
-                .rows => |given| given.dataset.buffers,
+                .rows => |given| given.view.dataset.buffers,
             },
             .dry = options.dry,
         }),
         .source = if (rows) |source| .{ .rows = source } else .none,
     };
+    if (pipeline.filtered()) |view| _ = view.retain();
     return pipeline;
+}
+
+/// What a script may ask about, rather than a source of rows. A reference of ours.
+fn filtered(pipeline: *const Pipeline) ?View {
+    return switch (pipeline.options.source) {
+        .script => |script| script.view,
+        .rows => null,
+    };
 }
 
 /// Load the script, if there is one, and run `init_ctx`, on a thread. `take` says when it is done.
@@ -394,6 +402,7 @@ fn release(pipeline: *Pipeline) void {
         .none => {},
         inline else => |*source| source.deinit(),
     }
+    if (pipeline.filtered()) |view| view.release();
     pipeline.engine.deinit();
     pipeline.arena.deinit();
     pipeline.gpa.destroy(pipeline);
