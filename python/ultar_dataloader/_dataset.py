@@ -214,12 +214,12 @@ class Dataset(Sequence[_native.LoadedRow]):
         except IndexError:
             raise IndexError(f"row {place} is out of range: there are {len(self._rows)}") from None
 
-    def _rows_at(self, indices: Iterable[SupportsIndex]) -> array[int]:
+    def _rows_at(self, indices: Iterable[Any]) -> array[int]:
         """Row numbers of places, which `array` turns into numbers faster than any loop."""
         try:
             if isinstance(indices, (str, bytes, bytearray)) or (isinstance(indices, list) and _has_bool(indices)):
                 raise TypeError
-            places = array("q", indices)  # type: ignore[arg-type]
+            places: array[int] = array("q", indices)
         except TypeError:
             self._refuse(indices)
         except OverflowError:
@@ -318,7 +318,7 @@ class _Store:
         if self._counts is None:
             self._counts = counts
         elif self._counts != counts:
-            raise ReadError(None, "the shards were indexed anew since this dataset was made, and have other rows: make it anew")
+            raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
 
     def fingerprint(self) -> str:
         counts = self.native().counts()

@@ -10,15 +10,13 @@
 const Pipeline = @This();
 
 const std = @import("std");
-const Backend = @import("../io/Backend.zig").Backend;
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
-const OpenFile = @import("../engine/OpenFile.zig");
+pub const Options = @import("Options.zig");
 const OpenShards = @import("../dataset/OpenShards.zig");
 const Row = @import("../engine/Row.zig");
 const RowSource = @import("../dataset/RowSource.zig");
 const Script = @import("../lua/Script.zig");
-const View = @import("../dataset/View.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
 const sync = @import("../base/sync.zig");
@@ -47,29 +45,6 @@ skipped: Diagnostics = .{},
 done: bool = false,
 started_ns: u64 = 0,
 ended_ns: std.atomic.Value(u64) = .init(0),
-
-pub const Options = struct {
-    source: Source,
-    io: Backend.Choice,
-    access: OpenFile.Access,
-    threads: u32,
-    prefetch_rows: u32,
-    prefetch_bytes: u64,
-    on_error: OnError,
-    dry: bool,
-
-    pub const OnError = enum { raise, skip };
-};
-
-/// Where rows come from.
-pub const Source = union(enum) {
-    script: Script.Source,
-    rows: struct {
-        view: View,
-        /// The entries to read; null for all.
-        keys: ?[]const []const u8,
-    },
-};
 
 const Phase = enum(u8) { created, preparing, prepared, running };
 
@@ -104,13 +79,8 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
     errdefer gpa.destroy(pipeline);
     var arena: std.heap.ArenaAllocator = .init(gpa);
     errdefer arena.deinit();
-    var own = options;
-    switch (own.source) {
-        .script => |*script| inline for (.{ "text", "name", "search_dir", "config" }) |field| {
-            @field(script, field) = try arena.allocator().dupe(u8, @field(script, field));
-        },
-        .rows => {},
-    }
+    const own = try options.keep(arena.allocator());
+    errdefer own.drop();
     const rows: ?RowSource = switch (options.source) {
         .script => null,
         .rows => |given| try .init(gpa, given.view, given.keys, OpenShards.maxFor(os.descriptorsMax(), options.access)),
@@ -133,16 +103,7 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
         }),
         .source = if (rows) |source| .{ .rows = source } else .none,
     };
-    if (pipeline.filtered()) |view| _ = view.retain();
     return pipeline;
-}
-
-/// What a script may ask about, rather than a source of rows. A reference of ours.
-fn filtered(pipeline: *const Pipeline) ?View {
-    return switch (pipeline.options.source) {
-        .script => |script| script.view,
-        .rows => null,
-    };
 }
 
 /// Load the script, if there is one, and run `init_ctx`, on a thread. `take` says when it is done.
@@ -402,7 +363,7 @@ fn release(pipeline: *Pipeline) void {
         .none => {},
         inline else => |*source| source.deinit(),
     }
-    if (pipeline.filtered()) |view| view.release();
+    pipeline.options.drop();
     pipeline.engine.deinit();
     pipeline.arena.deinit();
     pipeline.gpa.destroy(pipeline);
