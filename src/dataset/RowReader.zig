@@ -89,6 +89,8 @@ pub fn read(reader: *RowReader, row: u64, diag: *Diagnostics) Error!Row {
         .log => {}, // That `access` is not possible; a pipeline says it too.
         .failed => |bad| {
             bad.group.describe(bad.failure, diag);
+            // The queue leaves a group that failed when it is asked for more.
+            _ = engine.queue.take(&wakes);
             return error.ReadFailed;
         },
         // The row was finished and drained.
