@@ -72,8 +72,8 @@ fn embedLua(b: *std.Build, root_module: *std.Build.Module) void {
 
 /// The modules under `lua/ultar`, in the order of their documentation.
 pub const lua_modules = [_][]const u8{
-    "loader", "utix",    "scandir", "shard",      "shuffle",  "mix",       "json", "debug",
-    "host",   "prelude", "script",  "finalizers", "dropping", "iteration",
+    "loader", "utix",    "scandir", "shard",      "shuffle",  "mix",       "json",  "debug",
+    "host",   "prelude", "script",  "finalizers", "dropping", "iteration", "where",
 };
 
 /// LuaJIT as a shared library of the system, found by pkg-config: Debian's

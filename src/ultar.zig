@@ -11,7 +11,9 @@ test {
     _ = @import("cli/args.zig");
     _ = @import("cli/run.zig");
     _ = @import("dataset/Dataset.zig");
+    _ = @import("dataset/Dataset_test.zig");
     _ = @import("dataset/Numbers.zig");
+    _ = @import("dataset/OpenShards.zig");
     _ = @import("engine/BufferPool.zig");
     _ = @import("engine/Engine_test.zig");
     _ = @import("engine/FileTable.zig");

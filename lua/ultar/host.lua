@@ -29,6 +29,11 @@ typedef struct {
   uint64_t native[64];
 } ultar_order;
 typedef struct {
+  double count;
+  uint64_t numbers[1024];
+  double records[1024], shards[1024];
+} ultar_places;
+typedef struct {
   ultar_host *host;
   int32_t (*open_file)(ultar_host *, const char *path, size_t path_size, double *handle);
   int32_t (*close_file)(ultar_host *, double handle);
@@ -51,6 +56,8 @@ typedef struct {
   bool (*order_init)(ultar_order *, double n, double seed, double epoch, double window);
   double (*order_at)(ultar_order *, double i);
   double (*order_place)(ultar_order *, double number);
+  int32_t (*view_next)(ultar_host *, double first, ultar_places *);
+  int32_t (*view_index)(ultar_host *, double shard, ultar_index **, const char **path, size_t *path_size);
 } ultar_api;
 ]])
 

@@ -9,12 +9,11 @@ import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Self, SupportsIndex, overload
+from typing import Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _index, _loader, _native, _paths
+from ._errors import ReadError
 
-_WHERE = Path(__file__).parent / "lua" / "recipes" / "where.lua"
 _FEW = 8
 """Rows that are sooner read one by one than by a thread that has to be started."""
 
@@ -42,13 +41,16 @@ class Dataset(Sequence[_native.LoadedRow]):
     lists, `select` and `where` share the indexes and read nothing before a row is asked for.
 
     A dataset can be pickled (it opens its shards anew where it is unpickled), used by threads
-    at once, and carried over a fork.
+    at once, and carried over a fork, after which parent and child share the memory of its indexes.
 
     Args:
-        shards: A tar, a folder of tars, a glob, a brace pattern, or several of these.
+        shards: A tar, a folder of tars, a glob, a brace pattern, or several of these. A shard
+            that is named twice is there once.
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
-        io, access, threads, prefetch_rows, prefetch_bytes, on_error: As for `DataLoader`.
+        io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.
+        on_error: With ``"skip"``, iteration and `read` leave out rows that cannot be read,
+            with a warning in the log; ``ds[i]`` always raises.
 
     Raises:
         ReadError: A path names no shard, or an index cannot be read.
@@ -93,13 +95,12 @@ class Dataset(Sequence[_native.LoadedRow]):
 
     @property
     def fingerprint(self) -> str:
-        """Of what the shards hold: their names, sizes and counts of rows, but not their folders."""
-        digest = hashlib.blake2b(digest_size=16)
-        for path, count in zip(self.shards, self._store.native().counts(), strict=True):
-            digest.update(
-                f"{os.path.basename(path)}\0{os.path.getsize(path)}\0{count}\n".encode(errors="surrogateescape")
-            )
-        return digest.hexdigest()
+        """Of what the shards hold: their names, sizes and counts of rows, but not their folders.
+
+        Raises:
+            ReadError: A shard is not there.
+        """
+        return self._store.fingerprint()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -111,9 +112,10 @@ class Dataset(Sequence[_native.LoadedRow]):
     def __getitem__(self, index: Any, /) -> Any:
         if isinstance(index, slice):
             return self._view(self._rows[index])
-        if hasattr(index, "__index__"):
+        # An array has `__index__` as well, for the case that it is of one number.
+        if hasattr(index, "__index__") and not getattr(index, "ndim", 0):
             return self._store.reader(self._keys, self._options["access"]).read(self._row(index))
-        return self._view(array("Q", [self._row(i) for i in index]))
+        return self._view(self._rows_at(index))
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[_native.LoadedRow]:
         """What PyTorch's fetchers call with the indices of a batch: `read`."""
@@ -122,6 +124,10 @@ class Dataset(Sequence[_native.LoadedRow]):
     def __iter__(self) -> Iterator[_native.LoadedRow]:
         """All rows in order, read ahead by a thread."""
         return self._pipeline(self._rows)
+
+    def __reversed__(self) -> Iterator[_native.LoadedRow]:
+        """All rows from the last to the first, read ahead as well."""
+        return self._pipeline(self._rows[::-1])
 
     def read(self, indices: Iterable[SupportsIndex]) -> list[_native.LoadedRow]:
         """The rows at these places, in this order and as often as they are named.
@@ -132,7 +138,7 @@ class Dataset(Sequence[_native.LoadedRow]):
             IndexError: A place is out of range.
             ReadError: A row cannot be read.
         """
-        rows = array("Q", [self._row(index) for index in indices])
+        rows = self._rows_at(indices)
         if len(rows) <= _FEW and self._options["on_error"] == "raise":
             reader = self._store.reader(self._keys, self._options["access"])
             return [reader.read(row) for row in rows]
@@ -161,21 +167,19 @@ class Dataset(Sequence[_native.LoadedRow]):
 
         It may use ``stem``, ``keys[".jpg"]`` (true where there is such an entry),
         ``sizes[".jpg"]`` (bytes, nil where there is none) and ``metadata[".width"]``
-        (what metadata rules stored, nil where nothing is).
+        (what metadata rules stored, nil where nothing is). Of a view, its rows only are asked.
 
         Raises:
             ScriptError: The expression does not compile, or fails for a row, which is named.
         """
         if not isinstance(expression, str):
             raise TypeError(f"expression must be str, got {type(expression).__name__}")
-        config = {"expression": expression, "shards": list(self.shards)}
+        native = self._store.native()
+        places = _places(self._rows)
         found: array[int] = array("Q")
-        for chunk in _loader.DataLoader.from_file(_WHERE, config, name="where"):
+        for chunk in native.where(expression, places["count"], places["start"], places["step"], places["rows"]):
             found.frombytes(chunk.view("rows"))
-        if self._rows == range(len(self._store.native())):
-            return self._view(found)
-        wanted = set(found)
-        return self._view(array("Q", [row for row in self._rows if row in wanted]))
+        return self._view(found)
 
     def record(self, index: SupportsIndex) -> Record:
         """What the index says of the row at a place.
@@ -210,6 +214,35 @@ class Dataset(Sequence[_native.LoadedRow]):
         except IndexError:
             raise IndexError(f"row {place} is out of range: there are {len(self._rows)}") from None
 
+    def _rows_at(self, indices: Iterable[Any]) -> array[int]:
+        """Row numbers of places, which `array` turns into numbers faster than any loop."""
+        try:
+            if isinstance(indices, (str, bytes, bytearray)) or (isinstance(indices, list) and _has_bool(indices)):
+                raise TypeError
+            places: array[int] = array("q", indices)
+        except TypeError:
+            self._refuse(indices)
+        except OverflowError:
+            raise IndexError(f"a row is out of range: there are {len(self._rows)}") from None
+        if not places:
+            return array("Q")
+        count = len(self._rows)
+        low, high = min(places), max(places)
+        if low < -count or high >= count:
+            self._row(low if low < -count else high)
+        if low >= 0 and self._rows == range(count):
+            return array("Q", places)
+        return array("Q", map(self._rows.__getitem__, places))
+
+    def _refuse(self, indices: object) -> NoReturn:
+        shown = type(indices).__name__
+        try:
+            odd = next(index for index in indices if isinstance(index, bool) or not hasattr(index, "__index__"))  # type: ignore[attr-defined]
+            shown = f"{shown} with {odd!r} in it"
+        except (TypeError, StopIteration):
+            pass
+        raise TypeError(f"rows are named by an int, a slice, or several ints, got {shown}")
+
     def _view(self, rows: range | array[int]) -> Self:
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
@@ -218,16 +251,7 @@ class Dataset(Sequence[_native.LoadedRow]):
 
     def _pipeline(self, rows: range | array[int]) -> _native.Pipeline:
         """An epoch over rows of the store."""
-        is_range = isinstance(rows, range) and rows.step > 0
-        return self._store.native().pipeline(
-            count=len(rows),
-            start=rows.start if is_range and len(rows) > 0 else 0,  # type: ignore[union-attr]
-            step=rows.step if is_range else 1,  # type: ignore[union-attr]
-            order=None,
-            rows=None if is_range else array("Q", rows),
-            keys=self._keys,
-            **self._options,
-        )
+        return self._store.native().pipeline(**_places(rows), order=None, keys=self._keys, **self._options)
 
     def __repr__(self) -> str:
         shards = len(self.shards)
@@ -239,21 +263,43 @@ class Dataset(Sequence[_native.LoadedRow]):
         return f"<{type(self).__name__} {shown}>"
 
 
+def _has_bool(indices: list[Any]) -> bool:
+    # A mask, as NumPy has them, would name the rows 0 and 1 many times.
+    return bool(indices) and isinstance(indices[0], bool)
+
+
+class _Places(TypedDict):
+    """Rows as native pipelines take them."""
+
+    count: int
+    start: int
+    step: int
+    rows: array[int] | None
+
+
+def _places(rows: range | array[int]) -> _Places:
+    if isinstance(rows, range) and len(rows) > 0:
+        return {"count": len(rows), "start": rows.start, "step": rows.step, "rows": None}
+    return {"count": len(rows), "start": 0, "step": 1, "rows": rows if isinstance(rows, array) else None}
+
+
 class _Store:
     """The indexes and open files that views share, opened when they are needed."""
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
+    def __init__(self, paths: tuple[str, ...], counts: str | None = None) -> None:
         self.paths = paths
+        self._counts = counts
+        self._native: _native.Dataset | None = None
         self._reset()
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._native: _native.Dataset | None = None
         self._readers: dict[tuple[object, str], _native.RowReader] = {}
 
     def _here(self) -> None:
         # The child of a fork has neither the parent's threads nor the state of its locks.
+        # What is native goes on there by itself, and shares its memory with the parent.
         if self._process != os.getpid():
             self._reset()
 
@@ -261,8 +307,29 @@ class _Store:
         self._here()
         with self._lock:
             if self._native is None:
-                self._native = _native.Dataset(self.paths)
+                native = _native.Dataset(self.paths)
+                self._check(native)
+                self._native = native
             return self._native
+
+    def _check(self, native: _native.Dataset) -> None:
+        """That rows have the numbers that they had before."""
+        counts = hashlib.blake2b(array("Q", native.counts()).tobytes(), digest_size=16).hexdigest()
+        if self._counts is None:
+            self._counts = counts
+        elif self._counts != counts:
+            raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
+
+    def fingerprint(self) -> str:
+        counts = self.native().counts()
+        digest = hashlib.blake2b(digest_size=16)
+        for path, count in zip(self.paths, counts, strict=True):
+            try:
+                size = os.path.getsize(path)
+            except OSError as error:
+                raise ReadError(error.errno, f"{path}: {error.strerror}", path) from error
+            digest.update(f"{os.path.basename(path)}\0{size}\0{count}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def reader(self, keys: tuple[str, ...] | None, access: str) -> _native.RowReader:
         native = self.native()
@@ -279,4 +346,4 @@ class _Store:
             self._readers = {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.paths,)
+        return type(self), (self.paths, self._counts)

@@ -250,6 +250,15 @@ class Dataset:
     def reader(self, keys: Sequence[str] | None, access: str, /) -> RowReader:
         """What reads single rows in the calling thread: all their entries, or those of ``keys``."""
 
+    def where(self, expression: str, count: int, start: int, step: int, rows: array[int] | None, /) -> Pipeline:
+        """The numbers of the rows for which a Lua expression is true, of those that are given
+        as for `pipeline`: the entry ``rows`` of each piece has some, as unsigned integers of 64 bits.
+
+        Raises:
+            IndexError: A place or row is out of range.
+            ScriptError: The expression does not compile. While iterating: it fails for a row.
+        """
+
     def pipeline(
         self,
         /,
@@ -270,7 +279,7 @@ class Dataset:
         """An epoch over places of the dataset.
 
         Args:
-            count: Places, from ``start`` in steps of ``step``.
+            count: Places, from ``start`` in steps of ``step``, which may be negative.
             order: Leads each place to another one; None: to itself.
             rows: Leads what comes of that to a row number: unsigned integers of 64 bits.
             keys: The entries to read; None for all.

@@ -57,8 +57,15 @@ pub const closed_files_max = 16;
 /// Unused payload memory that a dataset keeps for the next batch or epoch.
 pub const dataset_free_bytes_max = 64 * 1024 * 1024;
 /// Files that a walk through a dataset holds open: rows at random return to each,
-/// and a process may by default have 1024 descriptors.
-pub const dataset_files_max = 128;
+/// and opening one anew costs as much as reading several rows. So an eighth of the
+/// descriptors that the process may have, within bounds.
+pub const dataset_files_share = 8;
+pub const dataset_files_min = 32;
+pub const dataset_files_max = 8192;
+/// Threads that may read single rows of a dataset at once.
+pub const dataset_readers_max = 8;
+/// Threads that read the indexes of a dataset at once.
+pub const dataset_open_threads_max = 8;
 /// Bytes in a key. Keys name entries, and this is far beyond any name.
 pub const key_bytes_max = 64 * 1024;
 /// Distinct keys that are kept for reuse; a script that makes up more of them

@@ -39,6 +39,12 @@ pub fn close(fd: fd_t) void {
     _ = c.close(fd); // Not retried: Linux has closed it even on EINTR.
 }
 
+/// How many descriptors this process may have, as of now.
+pub fn descriptorsMax() u64 {
+    var limit: linux.rlimit = undefined;
+    return if (c.getrlimit(.NOFILE, &limit) == 0) limit.cur else 1024;
+}
+
 /// Bytes read, 0 at the end of the file. Retries EINTR.
 pub fn pread(fd: fd_t, buffer: []u8, offset: u64) Result(usize) {
     const position = std.math.cast(i64, offset) orelse return .{ .err = @intFromEnum(c.E.INVAL) };

@@ -12,6 +12,10 @@ pub const Mutex = struct {
         _ = c.pthread_mutex_lock(&mutex.inner);
     }
 
+    pub fn tryLock(mutex: *Mutex) bool {
+        return c.pthread_mutex_trylock(&mutex.inner) == .SUCCESS;
+    }
+
     pub fn unlock(mutex: *Mutex) void {
         _ = c.pthread_mutex_unlock(&mutex.inner);
     }

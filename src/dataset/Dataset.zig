@@ -7,6 +7,8 @@ const BufferPool = @import("../engine/BufferPool.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Index = @import("../utix/Index.zig");
 const limits = @import("../base/limits.zig");
+const os = @import("../base/os.zig");
+const sync = @import("../base/sync.zig");
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
@@ -15,7 +17,8 @@ refs: std.atomic.Value(usize) = .init(1),
 arena: std.heap.ArenaAllocator,
 shards: std.ArrayList(Shard) = .empty,
 /// Payload memory, shared by all who read from it: an epoch, or a batch, finds
-/// that of the one before, which saves touching it for the first time.
+/// that of the one before, which saves touching it for the first time. The one
+/// thing that changes, and that a fork leaves in an unknown state.
 buffers: *BufferPool,
 /// Rows of all shards together.
 count: u64 = 0,
@@ -30,7 +33,7 @@ pub const Shard = struct {
 /// A row by its shard and its record there.
 pub const Place = struct { shard: u32, record: usize };
 
-/// Opens `PATH.utix` for each path, in order.
+/// Opens `PATH.utix` for each path, several at a time. Of those that fail the first is reported.
 pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, diag: *Diagnostics) Index.Error!*Dataset {
     const dataset = try gpa.create(Dataset);
     const buffers = BufferPool.create(gpa, limits.dataset_free_bytes_max) catch |err| {
@@ -40,16 +43,96 @@ pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, diag: *Diagnostic
     dataset.* = .{ .gpa = gpa, .arena = .init(gpa), .buffers = buffers };
     errdefer dataset.release();
     try dataset.shards.ensureTotalCapacity(gpa, paths.len);
+    const indexes = try gpa.alloc(?*Index, paths.len);
+    defer gpa.free(indexes);
+    @memset(indexes, null);
+    errdefer for (indexes[dataset.shards.items.len..]) |index| if (index) |opened| opened.close();
+    var opening: Opening = .{ .gpa = gpa, .paths = paths, .indexes = indexes, .failed_at = paths.len, .diag = diag };
+    opening.all();
+    if (opening.failure) |failure| return failure;
+
     const arena = dataset.arena.allocator();
-    for (paths) |path| {
+    for (paths, indexes) |path, index| {
         const own_path = try arena.dupeZ(u8, path);
-        const index_path = try std.mem.concatWithSentinel(gpa, u8, &.{ path, ".utix" }, 0);
-        defer gpa.free(index_path);
-        const index = try Index.open(gpa, index_path, diag);
-        dataset.shards.appendAssumeCapacity(.{ .path = own_path, .index = index, .first = dataset.count });
-        dataset.count += index.count;
+        const opened = index.?; // Nothing failed.
+        dataset.shards.appendAssumeCapacity(.{ .path = own_path, .index = opened, .first = dataset.count });
+        dataset.count += opened.count;
     }
     return dataset;
+}
+
+/// Indexes that threads open together.
+const Opening = struct {
+    gpa: std.mem.Allocator,
+    paths: []const []const u8,
+    /// As long as `paths`.
+    indexes: []?*Index,
+    next: std.atomic.Value(usize) = .init(0),
+    mutex: sync.Mutex = .{},
+    /// Of the first path that failed, beyond which nothing more is begun.
+    failed_at: usize,
+    failure: ?Index.Error = null,
+    diag: *Diagnostics,
+
+    fn all(opening: *Opening) void {
+        var threads: [limits.dataset_open_threads_max - 1]std.Thread = undefined;
+        const cores = std.Thread.getCpuCount() catch 1;
+        const wanted = @min(threads.len, cores -| 1, opening.paths.len -| 1);
+        var count: usize = 0;
+        while (count < wanted) : (count += 1) {
+            // Without more threads it takes longer, and that is all.
+            threads[count] = std.Thread.spawn(.{ .stack_size = stack_bytes }, runThread, .{opening}) catch break;
+        }
+        opening.run();
+        for (threads[0..count]) |thread| thread.join();
+    }
+
+    fn runThread(opening: *Opening) void {
+        os.blockSignals();
+        opening.run();
+    }
+
+    fn run(opening: *Opening) void {
+        while (true) {
+            const i = opening.next.fetchAdd(1, .monotonic);
+            if (i >= opening.paths.len or opening.isFutile(i)) return;
+            var diag: Diagnostics = .{};
+            opening.indexes[i] = opening.one(opening.paths[i], &diag) catch |err| {
+                opening.fail(i, err, &diag);
+                continue;
+            };
+        }
+    }
+
+    fn one(opening: *Opening, path: []const u8, diag: *Diagnostics) Index.Error!*Index {
+        const index_path = try std.mem.concatWithSentinel(opening.gpa, u8, &.{ path, ".utix" }, 0);
+        defer opening.gpa.free(index_path);
+        return Index.open(opening.gpa, index_path, diag);
+    }
+
+    fn isFutile(opening: *Opening, i: usize) bool {
+        opening.mutex.lock();
+        defer opening.mutex.unlock();
+        return i > opening.failed_at;
+    }
+
+    fn fail(opening: *Opening, i: usize, err: Index.Error, diag: *const Diagnostics) void {
+        opening.mutex.lock();
+        defer opening.mutex.unlock();
+        if (i > opening.failed_at) return;
+        opening.failed_at = i;
+        opening.failure = err;
+        opening.diag.* = diag.*;
+    }
+
+    const stack_bytes = 1024 * 1024;
+};
+
+/// In the child of a fork, before anything else: whoever had the lock of the
+/// buffers is not here, so they are left behind. All else can be used as it is,
+/// and is shared with the parent for as long as neither frees it.
+pub fn recover(dataset: *Dataset) error{OutOfMemory}!void {
+    dataset.buffers = try BufferPool.create(dataset.gpa, limits.dataset_free_bytes_max);
 }
 
 pub fn retain(dataset: *Dataset) void {

@@ -9,7 +9,8 @@ const Order = @import("../base/Order.zig");
 /// How many places.
 count: u64,
 start: u64 = 0,
-step: u64 = 1,
+/// 0 repeats one place.
+step: i64 = 1,
 order: ?Order = null,
 list: ?*List = null,
 
@@ -41,14 +42,16 @@ pub const List = struct {
 };
 
 /// Why a sequence does not fit the rows that there are.
-pub const Misfit = enum { place_beyond_order, place_beyond_list, row_beyond_dataset };
+pub const Misfit = enum { place_before_first, place_beyond_all, place_beyond_order, place_beyond_list, row_beyond_dataset };
 
 /// What is wrong with it, for a dataset of so many rows; else every number that
 /// `fill` gives is one of a row.
 pub fn misfit(numbers: *const Numbers, rows: u64) ?Misfit {
     if (numbers.count == 0) return null;
-    const span = std.math.mul(u64, numbers.count - 1, numbers.step) catch return .place_beyond_list;
-    var limit = (std.math.add(u64, numbers.start, span) catch return .place_beyond_list) + 1;
+    const last = @as(i128, numbers.start) + @as(i128, numbers.count - 1) * numbers.step;
+    if (last < 0) return .place_before_first;
+    const limit_wide = @max(last, numbers.start) + 1;
+    var limit = std.math.cast(u64, limit_wide) orelse return .place_beyond_all;
     if (numbers.order) |order| {
         if (limit > order.n) return .place_beyond_order;
         limit = order.n;
@@ -63,11 +66,14 @@ pub fn misfit(numbers: *const Numbers, rows: u64) ?Misfit {
 
 /// The row numbers of places from `first` on, which must be there.
 pub fn fill(numbers: *const Numbers, first: u64, rows: []u64) void {
-    const start = numbers.start + first * numbers.step;
+    if (rows.len == 0) return;
+    // Of places that are there, so that what wraps on the way comes back.
+    const step: u64 = @bitCast(numbers.step);
+    const start = numbers.start +% first *% step;
     if (numbers.order) |*order| {
-        order.fill(start, @intCast(numbers.step), rows);
+        order.fill(start, numbers.step, rows);
     } else {
-        for (rows, 0..) |*row, i| row.* = start + i * numbers.step;
+        for (rows, 0..) |*row, i| row.* = start +% i *% step;
     }
     if (numbers.list) |list| {
         for (rows) |*row| row.* = list.items[@intCast(row.*)];
@@ -96,7 +102,26 @@ test "what does not fit is known beforehand" {
     try testing.expectEqual(Misfit.place_beyond_list, (Numbers{ .count = 3, .list = list }).misfit(100));
     try testing.expectEqual(Misfit.row_beyond_dataset, (Numbers{ .count = 2, .list = list }).misfit(9));
     try testing.expectEqual(Misfit.place_beyond_order, (Numbers{ .count = 2, .step = 9, .order = .init(9, 1, 1, null) }).misfit(9));
+    try testing.expectEqual(Misfit.place_before_first, (Numbers{ .count = 3, .start = 3, .step = -2 }).misfit(9));
+    try testing.expectEqual(null, (Numbers{ .count = 3, .start = 4, .step = -2 }).misfit(5));
     const max = std.math.maxInt(u64);
-    try testing.expectEqual(Misfit.place_beyond_list, (Numbers{ .count = max, .step = max }).misfit(9));
-    try testing.expectEqual(Misfit.place_beyond_list, (Numbers{ .count = 2, .start = max, .step = 1 }).misfit(9));
+    try testing.expectEqual(Misfit.place_beyond_all, (Numbers{ .count = max, .step = std.math.maxInt(i64) }).misfit(9));
+    try testing.expectEqual(Misfit.place_before_first, (Numbers{ .count = max, .start = max, .step = std.math.minInt(i64) }).misfit(9));
+    try testing.expectEqual(Misfit.place_beyond_all, (Numbers{ .count = 2, .start = max, .step = 1 }).misfit(9));
+    try testing.expectEqual(null, (Numbers{ .count = 1, .start = 8, .step = std.math.minInt(i64) }).misfit(9));
+}
+
+test "backwards, with and without an order" {
+    const order: Order = .init(100, 5, 0, 9);
+    for ([_]?Order{ null, order }) |given| {
+        const numbers: Numbers = .{ .count = 10, .start = 99, .step = -11, .order = given };
+        try testing.expectEqual(null, numbers.misfit(100));
+        var rows: [10]u64 = undefined;
+        numbers.fill(0, rows[0..4]);
+        numbers.fill(4, rows[4..]);
+        for (rows, 0..) |row, i| {
+            const place = 99 - 11 * i;
+            try testing.expectEqual(if (given) |o| o.at(place) else place, row);
+        }
+    }
 }

@@ -6,42 +6,34 @@ const std = @import("std");
 const Dataset = @import("Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
-const Numbers = @import("Numbers.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
-const limits = @import("../base/limits.zig");
+const OpenShards = @import("OpenShards.zig");
+const View = @import("View.zig");
 
 gpa: std.mem.Allocator,
-/// References of ours, as is the one to the list of `numbers`.
-dataset: *Dataset,
-numbers: Numbers,
+/// With references of ours.
+view: View,
 /// The entries to read; null for all. Ours, as are the texts.
 keys: ?[]const []const u8,
-/// Open files, by shard, and when each was used last.
-files: std.AutoHashMapUnmanaged(u32, File) = .empty,
-uses: u64 = 0,
+files: OpenShards,
 /// For each key of the index that was looked at last, whether it is wanted.
 wanted: std.ArrayList(bool) = .empty,
 wanted_of: ?u32 = null,
 
-const File = struct { handle: f64, file: *OpenFile, used: u64 };
-
 pub const Error = Engine.Error || error{ReadFailed};
 
 /// Takes references of its own and copies the keys.
-pub fn init(gpa: std.mem.Allocator, dataset: *Dataset, numbers: Numbers, keys: ?[]const []const u8) error{OutOfMemory}!RowSource {
+pub fn init(gpa: std.mem.Allocator, view: View, keys: ?[]const []const u8, files_max: u32) error{OutOfMemory}!RowSource {
     const own_keys = if (keys) |texts| try copy(gpa, texts) else null;
-    dataset.retain();
-    if (numbers.list) |list| list.retain();
-    return .{ .gpa = gpa, .dataset = dataset, .numbers = numbers, .keys = own_keys };
+    return .{ .gpa = gpa, .view = view.retain(), .keys = own_keys, .files = .{ .gpa = gpa, .max = files_max } };
 }
 
 /// The engine closes what is open.
 pub fn deinit(source: *RowSource) void {
-    source.files.deinit(source.gpa);
+    source.files.deinit();
     source.wanted.deinit(source.gpa);
     if (source.keys) |keys| free(source.gpa, keys);
-    if (source.numbers.list) |list| list.release();
-    source.dataset.release();
+    source.view.release();
 }
 
 fn copy(gpa: std.mem.Allocator, texts: []const []const u8) error{OutOfMemory}![]const []const u8 {
@@ -68,11 +60,12 @@ pub fn run(source: *RowSource, engine: *Engine, diag: *Diagnostics) Error!void {
     var rows: [256]u64 = undefined;
     var done: u64 = 0;
     var shard: u32 = 0;
-    while (done < source.numbers.count) {
-        const chunk = rows[0..@intCast(@min(rows.len, source.numbers.count - done))];
-        source.numbers.fill(done, chunk);
+    const numbers = &source.view.numbers;
+    while (done < numbers.count) {
+        const chunk = rows[0..@intCast(@min(rows.len, numbers.count - done))];
+        numbers.fill(done, chunk);
         for (chunk) |row| {
-            const place = source.dataset.locate(row, shard);
+            const place = source.view.dataset.locate(row, shard);
             shard = place.shard;
             try source.add(engine, place, diag);
         }
@@ -82,7 +75,7 @@ pub fn run(source: *RowSource, engine: *Engine, diag: *Diagnostics) Error!void {
 
 /// One row.
 pub fn add(source: *RowSource, engine: *Engine, place: Dataset.Place, diag: *Diagnostics) Error!void {
-    const index = source.dataset.shards.items[place.shard].index;
+    const index = source.view.dataset.shards.items[place.shard].index;
     const file = try source.open(engine, place.shard, diag);
     const record = index.record(place.record);
     if (source.keys != null) try source.look(place.shard);
@@ -98,7 +91,7 @@ fn look(source: *RowSource, shard: u32) error{OutOfMemory}!void {
     if (source.wanted_of == shard) return;
     source.wanted_of = null;
     source.wanted.clearRetainingCapacity();
-    const index = source.dataset.shards.items[shard].index;
+    const index = source.view.dataset.shards.items[shard].index;
     var id: u32 = 0;
     while (index.hasKey(id)) : (id += 1) {
         const is_wanted = for (source.keys.?) |key| {
@@ -110,35 +103,18 @@ fn look(source: *RowSource, shard: u32) error{OutOfMemory}!void {
 }
 
 fn open(source: *RowSource, engine: *Engine, shard: u32, diag: *Diagnostics) Error!*OpenFile {
-    source.uses += 1;
-    if (source.files.getPtr(shard)) |known| {
-        known.used = source.uses;
-        return known.file;
-    }
-    if (source.files.count() >= limits.dataset_files_max) try source.closeOldest(engine);
-    try source.files.ensureUnusedCapacity(source.gpa, 1);
-    const handle = engine.openFile(source.dataset.shards.items[shard].path, diag) catch |err| switch (err) {
+    if (source.files.get(shard)) |known| return known.file;
+    if (source.files.evict()) |oldest| engine.closeFile(oldest.handle) catch |err| switch (err) {
+        error.BadHandle => {}, // Nobody else closes it.
+        error.OutOfMemory, error.Stopped => |known| return known,
+    };
+    try source.files.reserve();
+    const handle = engine.openFile(source.view.dataset.shards.items[shard].path, diag) catch |err| switch (err) {
         error.ReadFailed, error.OutOfMemory, error.Stopped => |known| return known,
         // There are far fewer, by `dataset_files_max`.
         error.TooManyFiles => return diag.fail(error.ReadFailed, .other, "too many files are open", .{}),
     };
     const file = engine.files.get(handle).?;
-    source.files.putAssumeCapacity(shard, .{ .handle = handle, .file = file, .used = source.uses });
+    source.files.put(shard, .{ .handle = handle, .file = file });
     return file;
-}
-
-fn closeOldest(source: *RowSource, engine: *Engine) Error!void {
-    var oldest: ?u32 = null;
-    var used: u64 = std.math.maxInt(u64);
-    var entries = source.files.iterator();
-    while (entries.next()) |entry| {
-        if (entry.value_ptr.used > used) continue;
-        used = entry.value_ptr.used;
-        oldest = entry.key_ptr.*;
-    }
-    const removed = source.files.fetchRemove(oldest orelse return) orelse return;
-    engine.closeFile(removed.value.handle) catch |err| switch (err) {
-        error.BadHandle => {}, // Nobody else closes it.
-        error.OutOfMemory, error.Stopped => |known| return known,
-    };
 }

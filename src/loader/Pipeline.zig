@@ -10,12 +10,10 @@
 const Pipeline = @This();
 
 const std = @import("std");
-const Backend = @import("../io/Backend.zig").Backend;
-const Dataset = @import("../dataset/Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
-const Numbers = @import("../dataset/Numbers.zig");
-const OpenFile = @import("../engine/OpenFile.zig");
+pub const Options = @import("Options.zig");
+const OpenShards = @import("../dataset/OpenShards.zig");
 const Row = @import("../engine/Row.zig");
 const RowSource = @import("../dataset/RowSource.zig");
 const Script = @import("../lua/Script.zig");
@@ -47,30 +45,6 @@ skipped: Diagnostics = .{},
 done: bool = false,
 started_ns: u64 = 0,
 ended_ns: std.atomic.Value(u64) = .init(0),
-
-pub const Options = struct {
-    source: Source,
-    io: Backend.Choice,
-    access: OpenFile.Access,
-    threads: u32,
-    prefetch_rows: u32,
-    prefetch_bytes: u64,
-    on_error: OnError,
-    dry: bool,
-
-    pub const OnError = enum { raise, skip };
-};
-
-/// Where rows come from.
-pub const Source = union(enum) {
-    script: Script.Source,
-    rows: struct {
-        dataset: *Dataset,
-        numbers: Numbers,
-        /// The entries to read; null for all.
-        keys: ?[]const []const u8,
-    },
-};
 
 const Phase = enum(u8) { created, preparing, prepared, running };
 
@@ -105,16 +79,11 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
     errdefer gpa.destroy(pipeline);
     var arena: std.heap.ArenaAllocator = .init(gpa);
     errdefer arena.deinit();
-    var own = options;
-    switch (own.source) {
-        .script => |*script| inline for (.{ "text", "name", "search_dir", "config" }) |field| {
-            @field(script, field) = try arena.allocator().dupe(u8, @field(script, field));
-        },
-        .rows => {},
-    }
+    const own = try options.keep(arena.allocator());
+    errdefer own.drop();
     const rows: ?RowSource = switch (options.source) {
         .script => null,
-        .rows => |given| try .init(gpa, given.dataset, given.numbers, given.keys),
+        .rows => |given| try .init(gpa, given.view, given.keys, OpenShards.maxFor(os.descriptorsMax(), options.access)),
     };
     errdefer if (rows) |source| @constCast(&source).deinit();
     pipeline.* = .{
@@ -128,7 +97,7 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
             .threads = options.threads,
             .buffers = switch (options.source) {
                 .script => null,
-                .rows => |given| given.dataset.buffers,
+                .rows => |given| given.view.dataset.buffers,
             },
             .dry = options.dry,
         }),
@@ -394,6 +363,7 @@ fn release(pipeline: *Pipeline) void {
         .none => {},
         inline else => |*source| source.deinit(),
     }
+    pipeline.options.drop();
     pipeline.engine.deinit();
     pipeline.arena.deinit();
     pipeline.gpa.destroy(pipeline);

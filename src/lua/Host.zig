@@ -8,6 +8,7 @@ const Engine = @import("../engine/Engine.zig");
 const Index = @import("../utix/Index.zig");
 const OpenIndex = @import("OpenIndex.zig");
 const Status = @import("ffi.zig").Status;
+const View = @import("../dataset/View.zig");
 const limits = @import("../base/limits.zig");
 
 gpa: std.mem.Allocator,
@@ -15,6 +16,8 @@ engine: *Engine,
 /// Of the last call that answered `failed`. A script may catch it, so it only
 /// counts when the script dies of it.
 failure: Diagnostics = .{},
+/// Rows that the script is to judge.
+view: ?View = null,
 /// Rows can be made: `row_generator` runs, and not `init_ctx`.
 may_emit: bool = false,
 /// The Lua state is being closed, and these are freed after it.

@@ -11,6 +11,8 @@ const Index = @import("../utix/Index.zig");
 
 host: *Host,
 index: *Index,
+/// The index is a dataset's, and stays open.
+is_shared: bool = false,
 /// Link of the list of those set aside.
 next: ?*OpenIndex = null,
 
@@ -18,6 +20,13 @@ pub fn open(host: *Host, path: [:0]const u8) Index.Error!*OpenIndex {
     const opened = try host.gpa.create(OpenIndex);
     errdefer host.gpa.destroy(opened);
     opened.* = .{ .host = host, .index = try Index.open(host.gpa, path, &host.failure) };
+    return opened;
+}
+
+/// `index` must outlive the state.
+pub fn share(host: *Host, index: *Index) error{OutOfMemory}!*OpenIndex {
+    const opened = try host.gpa.create(OpenIndex);
+    opened.* = .{ .host = host, .index = index, .is_shared = true };
     return opened;
 }
 
@@ -29,7 +38,7 @@ pub fn close(opened: *OpenIndex) void {
 }
 
 pub fn destroy(opened: *OpenIndex) void {
-    opened.index.close();
+    if (!opened.is_shared) opened.index.close();
     opened.host.gpa.destroy(opened);
 }
 

@@ -16,6 +16,7 @@ const ffi = @import("ffi.zig");
 const limits = @import("../base/limits.zig");
 const preload = @import("preload.zig");
 const unpack = @import("unpack.zig");
+const View = @import("../dataset/View.zig");
 
 host: Host,
 api: ffi.Api,
@@ -35,6 +36,8 @@ pub const Source = struct {
     config: []const u8,
     rank: u32,
     world_size: u32,
+    /// Rows that the script is to judge, with `ultar.where`. Outlives the script.
+    view: ?View = null,
 };
 
 pub const Error = error{
@@ -45,7 +48,7 @@ pub const Error = error{
 
 /// Make the state, with the modules in it. `script` stays where it is.
 pub fn init(script: *Script, gpa: std.mem.Allocator, engine: *Engine, source: *const Source, diag: *Diagnostics) Error!void {
-    script.host = .{ .gpa = gpa, .engine = engine };
+    script.host = .{ .gpa = gpa, .engine = engine, .view = source.view };
     script.api = .{ .host = &script.host };
     script.lua = c.luaL_newstate() orelse return diag.fail(error.ScriptFailed, .memory, "out of memory for a Lua state", .{});
     errdefer script.deinit();

@@ -46,6 +46,8 @@ pub const Api = extern struct {
     order_init: *const @TypeOf(orderInit) = orderInit,
     order_at: *const @TypeOf(orderAt) = orderAt,
     order_place: *const @TypeOf(orderPlace) = orderPlace,
+    view_next: *const @TypeOf(viewNext) = viewNext,
+    view_index: *const @TypeOf(viewIndex) = viewIndex,
 };
 
 /// One record of an index, borrowed from it.
@@ -233,6 +235,48 @@ fn orderPlace(order: *LuaOrder, number: f64) callconv(.c) f64 {
     const native = order.get();
     const row = wholeNumber(number) orelse return -1;
     return if (row < native.order.n) @floatFromInt(native.order.placeOf(row)) else -1;
+}
+
+/// Some of the rows to judge, from `first` on: `number` of a row in its dataset, and
+/// its `record` in `shard`.
+pub const Places = extern struct {
+    count: f64,
+    numbers: [places_max]u64,
+    records: [places_max]f64,
+    shards: [places_max]f64,
+
+    const places_max = 1024;
+};
+
+fn viewNext(host: *Host, first: f64, places: *Places) callconv(.c) Status {
+    const view = host.view orelse return .no_more;
+    const start = wholeNumber(first) orelse return .no_more;
+    if (start >= view.numbers.count) return .no_more;
+    host.engine.poll() catch |err| return host.statusOf(err);
+    const count: usize = @intCast(@min(Places.places_max, view.numbers.count - start));
+    view.numbers.fill(start, places.numbers[0..count]);
+    var near: u32 = 0;
+    for (places.numbers[0..count], places.records[0..count], places.shards[0..count]) |number, *record, *shard| {
+        const place = view.dataset.locate(number, near);
+        near = place.shard;
+        record.* = @floatFromInt(place.record);
+        shard.* = @floatFromInt(place.shard);
+    }
+    places.count = @floatFromInt(count);
+    return .done;
+}
+
+/// The index of a shard of the dataset, and the shard's path.
+fn viewIndex(host: *Host, number: f64, index: **OpenIndex, path: *[*]const u8, path_size: *usize) callconv(.c) Status {
+    const view = host.view orelse return .no_more;
+    const shards = view.dataset.shards.items;
+    const i = wholeNumber(number) orelse return .no_more;
+    if (i >= shards.len) return .no_more;
+    const shard = shards[@intCast(i)];
+    index.* = OpenIndex.share(host, shard.index) catch |err| return host.statusOf(err);
+    path.* = shard.path.ptr;
+    path_size.* = shard.path.len;
+    return .done;
 }
 
 fn recordAt(index: *const OpenIndex, number: f64) ?Index.Record {

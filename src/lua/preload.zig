@@ -7,8 +7,8 @@ const ffi = @import("ffi.zig");
 const unpack = @import("unpack.zig");
 
 const names = [_][:0]const u8{
-    "loader",  "utix",   "scandir",    "shard",    "shuffle",   "mix", "json", "debug",
-    "prelude", "script", "finalizers", "dropping", "iteration",
+    "loader",  "utix",   "scandir",    "shard",    "shuffle",   "mix",   "json", "debug",
+    "prelude", "script", "finalizers", "dropping", "iteration", "where",
 };
 
 /// May raise: call it protected. `api` must outlive the state.

@@ -15,6 +15,9 @@ const index_type = @import("index_type.zig");
 const instance = @import("instance.zig");
 const order_type = @import("order_type.zig");
 const pipeline_type = @import("pipeline_type.zig");
+const Writer = @import("../msgpack/Writer.zig");
+const View = @import("../dataset/View.zig");
+const fork = @import("fork.zig");
 const raise = @import("raise.zig");
 const reader_type = @import("reader_type.zig");
 
@@ -24,6 +27,8 @@ const DatasetObject = extern struct {
     head: abi.Object,
     /// Null only while it is made.
     native: ?*Dataset,
+    /// The process that `native` was last made fit for.
+    generation: u32,
 };
 
 const methods = [_]abi.Method{
@@ -44,6 +49,12 @@ const methods = [_]abi.Method{
     \\--
     \\
     \\What reads single rows in the calling thread.
+    },
+    .{ .name = "where", .function = &where, .flags = abi.Method.var_args, .doc =
+    \\where($self, expression, count, start, step, rows, /)
+    \\--
+    \\
+    \\The numbers of the rows for which an expression is true, in pieces.
     },
     .{ .name = "pipeline", .function = @ptrCast(&pipeline), .flags = abi.Method.var_args | abi.Method.keywords, .doc =
     \\pipeline($self, /, *, count, start, step, order, rows, keys, io, access, threads, prefetch_rows, prefetch_bytes, on_error)
@@ -81,6 +92,7 @@ fn create(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) raise.E
 
     const dataset = try instance.create(DatasetObject, of);
     errdefer abi.Py_DecRef(&dataset.head);
+    dataset.generation = fork.generation();
     var diag: Diagnostics = .{};
     const opened = blk: {
         const released = gil.release();
@@ -109,13 +121,24 @@ fn texts(arena: std.mem.Allocator, object: *abi.Object, name: []const u8) raise.
 }
 
 fn dealloc(dataset: *DatasetObject) callconv(.c) void {
-    if (dataset.native) |native| {
+    if (dataset.native) |native| if (dataset.generation == fork.generation()) {
         // Many indexes take a while.
         const released = gil.release();
         native.release();
         released.takeBack();
-    }
+    };
     instance.destroy(&dataset.head);
+}
+
+/// What is there, made fit for this process: the child of a fork goes on with
+/// the memory of its parent, which no process needs to copy.
+fn open(dataset: *DatasetObject) raise.Error!*Dataset {
+    const native = dataset.native.?;
+    const generation = fork.generation();
+    if (dataset.generation == generation) return native;
+    native.recover() catch return raise.memory();
+    dataset.generation = generation;
+    return native;
 }
 
 fn length(dataset: *DatasetObject) callconv(.c) isize {
@@ -161,7 +184,7 @@ fn tryReader(dataset: *DatasetObject, arguments: *abi.Object) raise.Error!*abi.O
     defer arena.deinit();
     const keys = if (keys_object.? == &abi._Py_NoneStruct) null else try texts(arena.allocator(), keys_object.?, "keys");
     const access = try args.choice(@FieldType(Pipeline.Options, "access"), access_object.?, "access");
-    return reader_type.make(try State.ofInstance(&dataset.head), dataset.native.?, keys, access);
+    return reader_type.make(try State.ofInstance(&dataset.head), try open(dataset), keys, access);
 }
 
 const option_names = [_][:0]const u8{
@@ -175,7 +198,7 @@ fn pipeline(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.Obj
 
 fn tryPipeline(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.Object) raise.Error!*abi.Object {
     const state: *State = try .ofInstance(&dataset.head);
-    const native = dataset.native.?;
+    const native = try open(dataset);
     var arena: std.heap.ArenaAllocator = .init(gpa);
     defer arena.deinit();
     var objects: [option_names.len]?*abi.Object = @splat(null);
@@ -190,24 +213,11 @@ fn tryPipeline(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.
     }
     const all: [option_names.len]*abi.Object = @bitCast(objects);
 
-    var numbers: Numbers = .{
-        .count = try args.int(u64, all[0], "count"),
-        .start = try args.int(u64, all[1], "start"),
-        .step = try args.int(u64, all[2], "step"),
-        .order = try orderOf(state, all[3]),
-    };
-    if (all[4] != &abi._Py_NoneStruct) numbers.list = try listOf(all[4]);
-    defer if (numbers.list) |list| list.release();
-    if (numbers.misfit(native.count)) |why| {
-        return raise.builtin(abi.PyExc_IndexError, "{s}", .{switch (why) {
-            .place_beyond_order => "a place lies beyond the end of the order",
-            .place_beyond_list => "a place lies beyond the end of the rows",
-            .row_beyond_dataset => "a row lies beyond the end of the dataset",
-        }});
-    }
+    const view = try viewOf(native, all[0..3], try orderOf(state, all[3]), all[4]);
+    defer view.release();
     const keys = if (all[5] == &abi._Py_NoneStruct) null else try texts(arena.allocator(), all[5], "keys");
     return pipeline_type.make(state, .{
-        .source = .{ .rows = .{ .dataset = native, .numbers = numbers, .keys = keys } },
+        .source = .{ .rows = .{ .view = view, .keys = keys } },
         .io = try args.choice(@FieldType(Pipeline.Options, "io"), all[6], "io"),
         .access = try args.choice(@FieldType(Pipeline.Options, "access"), all[7], "access"),
         .threads = try args.int(u32, all[8], "threads"),
@@ -217,6 +227,72 @@ fn tryPipeline(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.
         .dry = false,
     }, 0);
 }
+
+/// With references of its own. `places` are count, start and step.
+fn viewOf(native: *Dataset, places: *const [3]*abi.Object, order: ?Order, rows: *abi.Object) raise.Error!View {
+    var numbers: Numbers = .{
+        .count = try args.int(u64, places[0], "count"),
+        .start = try args.int(u64, places[1], "start"),
+        .step = try args.int(i64, places[2], "step"),
+        .order = order,
+    };
+    if (rows != &abi._Py_NoneStruct) numbers.list = try listOf(rows);
+    errdefer if (numbers.list) |list| list.release();
+    if (numbers.misfit(native.count)) |why| {
+        return raise.builtin(abi.PyExc_IndexError, "{s}", .{switch (why) {
+            .place_before_first => "a place lies before the first",
+            .place_beyond_all => "a place lies beyond all that there can be",
+            .place_beyond_order => "a place lies beyond the end of the order",
+            .place_beyond_list => "a place lies beyond the end of the rows",
+            .row_beyond_dataset => "a row lies beyond the end of the dataset",
+        }});
+    }
+    native.retain();
+    return .{ .dataset = native, .numbers = numbers };
+}
+
+fn where(dataset: *DatasetObject, arguments: *abi.Object) callconv(.c) ?*abi.Object {
+    return tryWhere(dataset, arguments) catch null;
+}
+
+fn tryWhere(dataset: *DatasetObject, arguments: *abi.Object) raise.Error!*abi.Object {
+    var objects: [5]?*abi.Object = @splat(null);
+    if (abi.PyArg_ParseTuple(arguments, "OOOOO:where", &objects[0], &objects[1], &objects[2], &objects[3], &objects[4]) == 0) return error.Raised;
+    const all: [5]*abi.Object = @bitCast(objects);
+    const expression: args.Text = try .init(all[0], "expression");
+    defer expression.deinit();
+    var config: std.ArrayList(u8) = .empty;
+    defer config.deinit(gpa);
+    const writer: Writer = .{ .gpa = gpa, .out = &config };
+    writer.map(1) catch return raise.memory();
+    for ([_][]const u8{ "expression", expression.bytes }) |text| writer.str(text) catch |err| switch (err) {
+        error.OutOfMemory => return raise.memory(),
+        error.TooLong => return raise.builtin(abi.PyExc_ValueError, "the expression is too long", .{}),
+    };
+    const view = try viewOf(try open(dataset), all[1..4], null, all[4]);
+    defer view.release();
+    return pipeline_type.make(try State.ofInstance(&dataset.head), .{
+        .source = .{ .script = .{
+            .text = "return require('ultar.where')",
+            .name = "where",
+            .search_dir = "",
+            .config = config.items,
+            .rank = 0,
+            .world_size = 1,
+            .view = view,
+        } },
+        .io = .threads, // Which reads nothing here, and needs less than io_uring.
+        .access = .auto,
+        .threads = 1,
+        .prefetch_rows = 64,
+        .prefetch_bytes = 1 << 20,
+        .on_error = .raise,
+        .dry = false,
+    }, log_level_info);
+}
+
+/// As in Python's `logging`.
+const log_level_info = 20;
 
 fn orderOf(state: *State, object: *abi.Object) raise.Error!?Order {
     if (object == &abi._Py_NoneStruct) return null;

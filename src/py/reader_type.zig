@@ -8,6 +8,7 @@ const RowReader = @import("../dataset/RowReader.zig");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
 const args = @import("args.zig");
+const fork = @import("fork.zig");
 const gil = @import("gil.zig");
 const instance = @import("instance.zig");
 const raise = @import("raise.zig");
@@ -17,6 +18,8 @@ const ReaderObject = extern struct {
     head: abi.Object,
     /// Null only while it is made.
     native: ?*RowReader,
+    /// Where it was made. Threads of another process may have had its locks.
+    generation: u32,
 };
 
 const methods = [_]abi.Method{
@@ -45,12 +48,13 @@ fn refuseNew(_: *abi.Type, _: *abi.Object, _: ?*abi.Object) callconv(.c) ?*abi.O
 pub fn make(state: *State, dataset: *Dataset, keys: ?[]const []const u8, access: OpenFile.Access) raise.Error!*abi.Object {
     const reader = try instance.create(ReaderObject, try state.getType(.reader_type));
     errdefer abi.Py_DecRef(&reader.head);
+    reader.generation = fork.generation();
     reader.native = RowReader.create(std.heap.c_allocator, dataset, keys, access) catch return raise.memory();
     return &reader.head;
 }
 
 fn dealloc(reader: *ReaderObject) callconv(.c) void {
-    if (reader.native) |native| native.destroy();
+    if (reader.native) |native| if (reader.generation == fork.generation()) native.destroy();
     instance.destroy(&reader.head);
 }
 
@@ -62,7 +66,8 @@ fn tryRead(reader: *ReaderObject, object: *abi.Object) raise.Error!*abi.Object {
     const state: *State = try .ofInstance(&reader.head);
     const native = reader.native.?;
     const number = try args.int(u64, object, "row");
-    const count = native.source.dataset.count;
+    if (reader.generation != fork.generation()) return raise.ours(state, "a RowReader does not follow into the child of a fork", .{});
+    const count = native.dataset.count;
     if (number >= count) return raise.builtin(abi.PyExc_IndexError, "row out of range: the dataset has {d}", .{count});
     var diag: Diagnostics = undefined;
     const result = blk: {
