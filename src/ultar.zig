@@ -28,7 +28,9 @@ test {
     _ = @import("io/Backend_test.zig");
     _ = @import("io/Completion.zig");
     _ = @import("io/File.zig");
+    _ = @import("io/Latency.zig");
     _ = @import("io/Mapping.zig");
+    _ = @import("io/Remote_test.zig");
     _ = @import("io/Sim_test.zig");
     _ = @import("io/WakeFlag.zig");
     _ = @import("loader/Pipeline_test.zig");

@@ -7,12 +7,14 @@ import operator
 import os
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
-from . import _index, _loader, _native, _paths
+from . import _index, _loader, _native, _paths, _store_index
 from ._errors import ReadError
+from ._fetching import Fetching
+from ._stores import StoreFailure, is_url
 
 _FEW = 8
 """Rows that are sooner read one by one than by a thread that has to be started."""
@@ -75,15 +77,16 @@ class Dataset(Sequence[_native.LoadedRow]):
         prefetch_rows: int = _loader.PREFETCH_ROWS,
         prefetch_bytes: int = _loader.PREFETCH_BYTES,
         on_error: Literal["raise", "skip"] = "raise",
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if index not in ("auto", "require", "rebuild"):
             raise ValueError(f"index must be 'auto', 'require' or 'rebuild', got {index!r}")
         options = _loader.reading_options(io, access, threads, prefetch_rows, prefetch_bytes, on_error)
         # Absolute, as it may be opened again by a process that works elsewhere.
-        paths = tuple(dict.fromkeys(os.path.abspath(path) for path in _paths.expand(shards)))
-        if index != "require":
-            _index.index(paths, force=index == "rebuild")
-        self._store = _Store(paths)
+        fetching = Fetching(storage_options)
+        named = _paths.expand(shards, fetching.stores)
+        paths = tuple(dict.fromkeys(path if is_url(path) else os.path.abspath(path) for path in named))
+        self._store = _Store(paths, fetching, _index.prepare(paths, index, fetching))
         self._options = options
         self._keys: tuple[str, ...] | None = None
         self._rows: range | array[int] = range(len(self._store.native()))
@@ -114,7 +117,7 @@ class Dataset(Sequence[_native.LoadedRow]):
             return self._view(self._rows[index])
         # An array has `__index__` as well, for the case that it is of one number.
         if hasattr(index, "__index__") and not getattr(index, "ndim", 0):
-            return self._store.reader(self._keys, self._options["access"]).read(self._row(index))
+            return self._few(array("Q", [self._row(index)]))[0]
         return self._view(self._rows_at(index))
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[_native.LoadedRow]:
@@ -140,8 +143,7 @@ class Dataset(Sequence[_native.LoadedRow]):
         """
         rows = self._rows_at(indices)
         if len(rows) <= _FEW and self._options["on_error"] == "raise":
-            reader = self._store.reader(self._keys, self._options["access"])
-            return [reader.read(row) for row in rows]
+            return self._few(rows)
         return list(self._pipeline(rows))
 
     def select(self, keys: Iterable[str]) -> Self:
@@ -249,9 +251,18 @@ class Dataset(Sequence[_native.LoadedRow]):
         view._rows = rows
         return view
 
-    def _pipeline(self, rows: range | array[int]) -> _native.Pipeline:
+    def _few(self, rows: array[int]) -> list[_native.LoadedRow]:
+        """Rows, one of which cannot be left out, without reading ahead."""
+        if self._store.has_urls:
+            return list(self._pipeline(rows, on_error="raise"))
+        reader = self._store.reader(self._keys, self._options["access"])
+        return [reader.read(row) for row in rows]
+
+    def _pipeline(self, rows: range | array[int], **options: Any) -> _native.Pipeline:
         """An epoch over rows of the store."""
-        return self._store.native().pipeline(**_places(rows), order=None, keys=self._keys, **self._options)
+        native, stores = self._store.native(), self._store.fetching
+        options = {**self._options, "stores": stores if self._store.has_urls else None, **options}
+        return native.pipeline(**_places(rows), order=None, keys=self._keys, **options)
 
     def __repr__(self) -> str:
         shards = len(self.shards)
@@ -286,9 +297,15 @@ def _places(rows: range | array[int]) -> _Places:
 class _Store:
     """The indexes and open files that views share, opened when they are needed."""
 
-    def __init__(self, paths: tuple[str, ...], counts: str | None = None) -> None:
+    def __init__(
+        self, paths: tuple[str, ...], fetching: Fetching, indexes: tuple[str, ...], counts: str | None = None
+    ) -> None:
         self.paths = paths
+        self.has_urls = any(map(is_url, paths))
+        self.fetching = fetching
+        self._indexes = indexes
         self._counts = counts
+        self._tell_sizes()
         self._native: _native.Dataset | None = None
         self._reset()
 
@@ -301,13 +318,21 @@ class _Store:
         # The child of a fork has neither the parent's threads nor the state of its locks.
         # What is native goes on there by itself, and shares its memory with the parent.
         if self._process != os.getpid():
+            self.fetching = self.fetching.here()
+            self._tell_sizes()
             self._reset()
+
+    def _tell_sizes(self) -> None:
+        """What listing has said need not be asked for again, shard by shard."""
+        for path in filter(is_url, self.paths):
+            if (known := self.fetching.stores.known(path)) is not None:
+                self.fetching.native.set_size(path, known.size)
 
     def native(self) -> _native.Dataset:
         self._here()
         with self._lock:
             if self._native is None:
-                native = _native.Dataset(self.paths)
+                native = _native.Dataset(self.paths, self._indexes)
                 self._check(native)
                 self._native = native
             return self._native
@@ -325,7 +350,9 @@ class _Store:
         digest = hashlib.blake2b(digest_size=16)
         for path, count in zip(self.paths, counts, strict=True):
             try:
-                size = os.path.getsize(path)
+                size = self.fetching.stores.size(path) if is_url(path) else os.path.getsize(path)
+            except StoreFailure as failure:
+                raise ReadError(failure.number, f"{path}: {failure.text}", path) from failure
             except OSError as error:
                 raise ReadError(error.errno, f"{path}: {error.strerror}", path) from error
             digest.update(f"{os.path.basename(path)}\0{size}\0{count}\n".encode(errors="surrogateescape"))
@@ -346,4 +373,9 @@ class _Store:
             self._readers = {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.paths, self._counts)
+        return _reopen, (self.paths, self.fetching.storage_options, self._counts)
+
+
+def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> _Store:
+    fetching = Fetching(storage_options)
+    return _Store(paths, fetching, _index.prepare(paths, "require", fetching), counts)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from . import _native, _paths, _progress
+from . import _native, _paths, _progress, _store_index
 from ._errors import ReadError
+from ._fetching import Fetching
+from ._stores import is_url
 
 if TYPE_CHECKING:
     from ._native import IndexCounts
@@ -64,6 +66,7 @@ def index(
     metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Callable[[IndexProgress], object] = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> IndexSummary:
     """Build the index of each shard, beside it: ``shard.tar.utix`` for ``shard.tar``.
 
@@ -86,6 +89,9 @@ def index(
             shards and name them in ``failures``.
         progress: True shows a bar when standard error is a terminal. A function is called
             after each shard, in the calling thread.
+        storage_options: For shards in object stores, as for `DataLoader`. Only their headers
+            are read, where payloads are large. The index is put beside the object; where the
+            store refuses that it stays in the cache of this machine, with a warning.
 
     Raises:
         TarFormatError: A shard is no tar, or cut off. Notes on it name the other bad ones.
@@ -96,13 +102,16 @@ def index(
     if format not in ("msgpack", "jsonl"):
         raise ValueError(f"format must be 'msgpack' or 'jsonl', got {format!r}")
     rules = [_rule(rule) for rule in metadata_rules]
+    fetching = Fetching(storage_options)
 
     def build(path: str) -> IndexCounts | None:
+        if is_url(path):
+            return _store_index.build(fetching, path, format, rules, None if force else partial(_fits, format, rules))
         if not force and _is_up_to_date(path, format, rules):
             return None
-        return _native.index_shard(path, format=format, rules=rules, check=False)
+        return _native.index_shard(path, format=format, rules=rules, check=False, index_path=None, stores=None)
 
-    return _Run(build, "indexing", progress).over(paths, jobs, on_error)
+    return _Run(build, "indexing", progress, fetching).over(paths, jobs, on_error)
 
 
 def check(
@@ -112,6 +121,7 @@ def check(
     metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Callable[[IndexProgress], object] = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> IndexSummary:
     """Compare each index with its shard, and change nothing. Reads the shards anew.
 
@@ -123,11 +133,30 @@ def check(
         ReadError: A shard or its index cannot be read, or a path or pattern names none.
     """
     rules = [_rule(rule) for rule in metadata_rules]
+    fetching = Fetching(storage_options)
 
     def compare(path: str) -> IndexCounts:
-        return _native.index_shard(path, format="msgpack", rules=rules, check=True)
+        at = _store_index.fetch(fetching.stores, path, any_age=True) if is_url(path) else None
+        return _native.index_shard(path, format="msgpack", rules=rules, check=True, index_path=at, stores=fetching)
 
-    return _Run(compare, "checking", progress).over(paths, jobs, on_error)
+    return _Run(compare, "checking", progress, fetching).over(paths, jobs, on_error)
+
+
+def prepare(paths: Sequence[str], mode: str, fetching: Fetching) -> tuple[str, ...]:
+    """The files with the indexes of shards, for a dataset: built or downloaded if need be.
+
+    Raises what `index` does.
+    """
+    files = [path for path in paths if not is_url(path)]
+    if files and mode != "require":
+        index(files, force=mode == "rebuild")
+    urls = [path for path in paths if is_url(path)]
+    if not urls:
+        return tuple(map(index_path, paths))
+    find = partial(_store_index.find, fetching, mode=mode)
+    with ThreadPoolExecutor(min(len(urls), fetching.stores.options.requests), thread_name_prefix="ultar-index") as pool:
+        found = dict(zip(urls, pool.map(find, urls), strict=True))
+    return tuple(found.get(path) or index_path(path) for path in paths)
 
 
 def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
@@ -152,13 +181,19 @@ def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
         of_index, of_shard = os.stat(index_path(path)), os.stat(path)
         if of_index.st_size == 0 or of_index.st_mtime_ns < of_shard.st_mtime_ns:
             return False
-        with open(index_path(path), "rb") as file:
+    except OSError:
+        return False
+    return _fits(format, rules, index_path(path))
+
+
+def _fits(format: str, rules: list[Rule], path: str) -> bool:
+    """Whether an index is of the format, and has what the rules ask for."""
+    try:
+        with open(path, "rb") as file:
             is_jsonl = file.read(1) == b"{"
     except OSError:
         return False
-    if is_jsonl != (format == "jsonl"):
-        return False
-    return not rules or _carries(index_path(path), rules)
+    return is_jsonl == (format == "jsonl") and (not rules or _carries(path, rules))
 
 
 def _carries(path: str, rules: list[Rule]) -> bool:
@@ -177,6 +212,7 @@ class _Run:
     work: Callable[[str], IndexCounts | None]
     title: str
     progress: bool | Callable[[IndexProgress], object]
+    fetching: Fetching
     shards: int = 0
     skipped: int = 0
     samples: int = 0
@@ -221,7 +257,7 @@ class _Run:
         found: list[str] = []
         for path in _paths.listed(given):
             try:
-                found += _paths.expand_one(path)
+                found += _paths.expand_one(path, self.fetching.stores)
             except ReadError as error:
                 self.outcomes[path] = error
         return found
@@ -233,7 +269,10 @@ class _Run:
         """
         seen: dict[tuple[int, int], str] = {}
         kept = []
-        for path in paths:
+        for path in dict.fromkeys(paths):
+            if is_url(path):
+                kept.append(path)
+                continue
             try:
                 stat = os.stat(path)
             except OSError:
@@ -248,7 +287,7 @@ class _Run:
         return kept
 
     def _all(self, paths: list[str], jobs: int, show: Callable[[IndexProgress], object]) -> None:
-        sizes = {path: _size(path) for path in paths}
+        sizes = {path: self._size(path) for path in paths}
         total, done_count, done_bytes = sum(sizes.values()), 0, 0
         each = self._in_threads(paths, jobs) if jobs > 1 and len(paths) > 1 else self._here(paths)
         for path, result in each:
@@ -274,6 +313,15 @@ class _Run:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def _size(self, path: str) -> int:
+        try:
+            if not is_url(path):
+                return os.stat(path).st_size
+            known = self.fetching.stores.known(path)
+            return known.size if known else 0
+        except OSError:
+            return 0
+
     def _take(self, path: str, result: Callable[[], IndexCounts | None]) -> None:
         try:
             counts = result()
@@ -293,13 +341,6 @@ class _Run:
 def _place(path: str) -> tuple[str, str]:
     folder, name = os.path.split(path)
     return os.path.realpath(folder), name
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def _noted(failures: tuple[tuple[str, Exception], ...], count: int) -> Exception:

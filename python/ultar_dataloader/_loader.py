@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from . import _native
 from ._errors import ScriptError
+from ._fetching import Fetching
 
 PREFETCH_ROWS = 4096
 PREFETCH_BYTES = 64 * 1024 * 1024
@@ -94,6 +95,7 @@ class DataLoader:
         access: Literal["auto", "read", "mmap", "direct"] = "auto",
         threads: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(src, (str, bytes)):
             raise TypeError(
@@ -106,6 +108,7 @@ class DataLoader:
             raise TypeError(f"name must be a str or None, got {type(name).__name__}")
         world_size = _int_within("world_size", world_size, 1, _U32_MAX)
         self._debug = bool(debug)
+        self._fetching = Fetching(storage_options)
         self._arguments: dict[str, Any] = {
             "source": src,
             "config": {} if config is None else config,
@@ -148,6 +151,11 @@ class DataLoader:
         return cls(src, config, rank, world_size, debug, **options)
 
     def __iter__(self) -> _native.Pipeline:
+        fetching = self._fetching.here()
+        if fetching is not self._fetching:
+            # What was prepared before a fork asks threads that are not here.
+            self._fetching = fetching
+            self._prepared.clear()
         try:
             epoch = self._prepared.pop()
         except IndexError:
@@ -179,7 +187,7 @@ class DataLoader:
     def _prepare(self) -> _native.Pipeline:
         level = logging.WARNING if self._debug else logging.INFO
         try:
-            return _native.Pipeline(**self._arguments, log_level=level, dry=self._dry)
+            return _native.Pipeline(**self._arguments, log_level=level, stores=self._fetching, dry=self._dry)
         except ScriptError as error:
             source = self._arguments["source"]
             if isinstance(source, str) and source.endswith(".lua") and "\n" not in source:
@@ -190,7 +198,10 @@ class DataLoader:
     _dry = False
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, (type(self), {**self._arguments, "debug": self._debug})
+        return _unpickle, (
+            type(self),
+            {**self._arguments, "debug": self._debug, "storage_options": self._fetching.storage_options},
+        )
 
     def __repr__(self) -> str:
         values = self._arguments

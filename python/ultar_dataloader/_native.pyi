@@ -7,7 +7,9 @@ Ctrl-C within 0.1 s.
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, final, overload, type_check_only
+
+from typing_extensions import Buffer
 
 __version__: str
 
@@ -19,6 +21,47 @@ class IndexCounts(TypedDict):
     entries: int
     bytes: int
     warnings: list[str]
+
+@type_check_only
+class _Stores(Protocol):
+    """Where URLs lead."""
+
+    @property
+    def native(self) -> Remote: ...
+    def start(self) -> None: ...
+
+@final
+class Remote:
+    """What native code asks of stores, for threads to answer.
+
+    A request is answered by its number, once. An answer that nobody waits for any more
+    goes nowhere.
+    """
+
+    def __new__(cls) -> Self: ...
+    def next(self, /) -> tuple[int, Literal["read", "size", "local"], str, int, int, bool] | None:
+        """What to fetch, as soon as there is something: number, kind, URL, offset, size in
+        bytes, and whether more waits than there are servers for. None when there will be
+        nothing any more.
+        """
+
+    def answer(self, number: int, data: Buffer, retries: int, /) -> None:
+        """The bytes that a request of kind "read" wants, all of them. They are copied."""
+
+    def answer_size(self, number: int, size: int, retries: int, /) -> None:
+        """The size of an object in bytes, for a request of kind "size"."""
+
+    def answer_local(self, number: int, path: str, retries: int, /) -> None:
+        """A file with the content of an index, for a request of kind "local"."""
+
+    def fail(self, number: int, errno: int, text: str, retries: int, /) -> None:
+        """The request cannot be met; 0 where no number of the kernel fits."""
+
+    def set_size(self, url: str, size: int, /) -> None:
+        """Say the size of an object before it is asked for."""
+
+    def close(self, /) -> None:
+        """There will be nothing to fetch any more: whoever asks gets an error."""
 
 @final
 class Pipeline:
@@ -42,6 +85,7 @@ class Pipeline:
         prefetch_rows: Finished rows ahead of the consumer, at most.
         prefetch_bytes: Payload bytes ahead of the consumer, at most.
         on_error: ``"raise"`` or ``"skip"``.
+        stores: Where URLs lead. Its ``start`` is called by who waits when nobody answers.
         dry: Read nothing: rows have ``sources`` and no bytes.
 
     Raises:
@@ -66,6 +110,7 @@ class Pipeline:
         prefetch_rows: int,
         prefetch_bytes: int,
         on_error: str,
+        stores: _Stores | None,
         dry: bool,
     ) -> Self: ...
     def __iter__(self) -> Self: ...
@@ -228,14 +273,14 @@ class Order(Sequence[int]):
 
 @final
 class Dataset:
-    """The rows of many shards as one sequence. Opens the index of each, ``PATH.utix``.
+    """The rows of many shards as one sequence. Opens the index of each, which has the same place.
 
     Raises:
         IndexFormatError: An index is malformed.
         ReadError: An index cannot be read.
     """
 
-    def __new__(cls, paths: Sequence[str], /) -> Self: ...
+    def __new__(cls, paths: Sequence[str], indexes: Sequence[str], /) -> Self: ...
     def __len__(self) -> int: ...
     def counts(self, /) -> list[int]:
         """Rows of each shard, in order."""
@@ -275,6 +320,7 @@ class Dataset:
         prefetch_rows: int,
         prefetch_bytes: int,
         on_error: str,
+        stores: _Stores | None,
     ) -> Pipeline:
         """An epoch over places of the dataset.
 
@@ -306,8 +352,10 @@ def index_shard(
     format: Literal["msgpack", "jsonl"],
     rules: Sequence[tuple[str, Sequence[str]]],
     check: bool,
+    index_path: str | None,
+    stores: _Stores | None,
 ) -> IndexCounts:
-    """Write the index of a shard, ``PATH.utix``, or with ``check`` compare the one that is there.
+    """Write the index of a shard, at ``index_path`` or ``PATH.utix``, or with ``check`` compare the one that is there.
 
     Raises:
         TarFormatError: The shard is malformed; says at which offset.

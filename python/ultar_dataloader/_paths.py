@@ -2,7 +2,8 @@
 
 What exists under the very name that was given is taken as it is, whatever characters are
 in it. Else `{000..127}` (from, to, as wide as written) and `{a,b}` are expanded, then `*`,
-`?` and `[...]`. A folder stands for the `*.tar` directly in it.
+`?` and `[...]`. A folder stands for the `*.tar` directly in it. URLs of objects in stores
+are taken in the same way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from ._errors import ReadError
+from ._store_paths import expand_url
+from ._stores import Stores, is_url
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -32,12 +35,12 @@ def listed(paths: Paths) -> list[str]:
     return [os.fspath(path) for path in paths]
 
 
-def expand(paths: Paths) -> list[str]:
+def expand(paths: Paths, stores: Stores) -> list[str]:
     """The shards that all `paths` name, in order. Raises what `expand_one` does."""
-    return [name for path in listed(paths) for name in expand_one(path)]
+    return [name for path in listed(paths) for name in expand_one(path, stores)]
 
 
-def expand_one(path: str) -> list[str]:
+def expand_one(path: str, stores: Stores) -> list[str]:
     """The shards that a path or pattern names, in order.
 
     Raises:
@@ -46,6 +49,8 @@ def expand_one(path: str) -> list[str]:
     """
     if not isinstance(path, str):
         raise TypeError(f"a path must be str, got {type(path).__name__}: {path!r}")
+    if is_url(path):
+        return expand_url(path, stores)
     if os.path.lexists(path):
         return _files_of(path)
     names = list(islice(_braces(path), NAMES_MAX + 1))

@@ -17,6 +17,12 @@ pub const read_gap_max = 8 * 1024;
 /// One submission to the kernel; longer ranges are several, so that they run
 /// in parallel and can be stopped in between.
 pub const read_bytes_max = 4 * 1024 * 1024;
+/// The same three for objects in stores, where a request costs tens of milliseconds and
+/// as much as several hundred kilobytes do: what merges, what goes into one group, and
+/// what one request asks for.
+pub const remote_gap_max = 256 * 1024;
+pub const remote_group_bytes_target = 2 * 1024 * 1024;
+pub const remote_read_bytes_max = 8 * 1024 * 1024;
 /// Files mapped at once, with `access="mmap"`: further ones are read.
 pub const mappings_max = 16 * 1024;
 /// Pages of mapped files that one loader keeps present, for they count as memory of the
@@ -89,6 +95,12 @@ pub const index_window_bytes = 256 * 1024;
 pub const header_window_bytes = 4 * 1024;
 /// Warnings that indexing one shard keeps; the rest are only counted.
 pub const index_warnings_max = 16;
+/// The same two for an object in a store, and where members lie farther apart than the
+/// third only their headers are read. One request after the other: each brings as much as
+/// passes in the time that the next would take to begin.
+pub const remote_index_window_bytes = 4 * 1024 * 1024;
+pub const remote_header_window_bytes = 16 * 1024;
+pub const remote_index_stride_max = 512 * 1024;
 /// Shards that the indexer works on at once, on however few cores: where a
 /// header lies is known only when the one before is read, so a shard of large
 /// members has one read under way, and storage is kept busy by several shards.

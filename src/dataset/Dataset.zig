@@ -33,8 +33,10 @@ pub const Shard = struct {
 /// A row by its shard and its record there.
 pub const Place = struct { shard: u32, record: usize };
 
-/// Opens `PATH.utix` for each path, several at a time. Of those that fail the first is reported.
-pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, diag: *Diagnostics) Index.Error!*Dataset {
+/// Opens the index of each path, which has the same place in `index_paths`, several at a time.
+/// Of those that fail the first is reported.
+pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, index_paths: []const []const u8, diag: *Diagnostics) Index.Error!*Dataset {
+    assert(paths.len == index_paths.len);
     const dataset = try gpa.create(Dataset);
     const buffers = BufferPool.create(gpa, limits.dataset_free_bytes_max) catch |err| {
         gpa.destroy(dataset);
@@ -47,7 +49,7 @@ pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, diag: *Diagnostic
     defer gpa.free(indexes);
     @memset(indexes, null);
     errdefer for (indexes[dataset.shards.items.len..]) |index| if (index) |opened| opened.close();
-    var opening: Opening = .{ .gpa = gpa, .paths = paths, .indexes = indexes, .failed_at = paths.len, .diag = diag };
+    var opening: Opening = .{ .gpa = gpa, .paths = index_paths, .indexes = indexes, .failed_at = paths.len, .diag = diag };
     opening.all();
     if (opening.failure) |failure| return failure;
 
@@ -64,6 +66,7 @@ pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, diag: *Diagnostic
 /// Indexes that threads open together.
 const Opening = struct {
     gpa: std.mem.Allocator,
+    /// Of indexes.
     paths: []const []const u8,
     /// As long as `paths`.
     indexes: []?*Index,
@@ -105,9 +108,9 @@ const Opening = struct {
     }
 
     fn one(opening: *Opening, path: []const u8, diag: *Diagnostics) Index.Error!*Index {
-        const index_path = try std.mem.concatWithSentinel(opening.gpa, u8, &.{ path, ".utix" }, 0);
-        defer opening.gpa.free(index_path);
-        return Index.open(opening.gpa, index_path, diag);
+        const terminated = try opening.gpa.dupeZ(u8, path);
+        defer opening.gpa.free(terminated);
+        return Index.open(opening.gpa, terminated, diag);
     }
 
     fn isFutile(opening: *Opening, i: usize) bool {
@@ -191,6 +194,6 @@ test "rows are found in the shard that has them" {
 
 test "an index that is missing is named" {
     var diag: Diagnostics = .{};
-    try testing.expectError(error.ReadFailed, open(testing.allocator, &.{"/nonexistent/a.tar"}, &diag));
+    try testing.expectError(error.ReadFailed, open(testing.allocator, &.{"/nonexistent/a.tar"}, &.{"/nonexistent/a.tar.utix"}, &diag));
     try testing.expect(std.mem.indexOf(u8, diag.message(), "/nonexistent/a.tar.utix") != null);
 }

@@ -176,7 +176,7 @@ test "of indexes that cannot be opened the first is named" {
 fn readOne(gpa: std.mem.Allocator, shards: *const Shards) !void {
     var diag: Diagnostics = .{};
     // Threads would fail in another order each time.
-    const dataset = try Dataset.open(gpa, shards.paths[2..3], &diag);
+    const dataset = try Dataset.open(gpa, shards.paths[2..3], shards.index_paths[2..3], &diag);
     defer dataset.release();
     const list: *Numbers.List = try .create(gpa, &.{ 3, 1 });
     defer list.release();

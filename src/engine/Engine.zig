@@ -13,10 +13,12 @@ const BufferPool = @import("BufferPool.zig");
 const Core = @import("Core.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const FileTable = @import("FileTable.zig");
+const fetching = @import("fetching.zig");
 const Group = @import("Group.zig");
 const GroupList = @import("GroupList.zig");
 const Keys = @import("Keys.zig");
 const OpenFile = @import("OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const RowQueue = @import("RowQueue.zig");
 const Stats = @import("Stats.zig");
 const limits = @import("../base/limits.zig");
@@ -40,6 +42,10 @@ backend: Backend = undefined,
 backend_ready: std.atomic.Value(bool) = .init(false),
 /// For waits while there is no backend, in `init_ctx`.
 idle: sync.Event = .{},
+/// Asks for objects in stores, if the options say where.
+client: Remote.Client,
+/// Such an object was opened.
+has_remote: bool = false,
 /// The script's files cannot be read as `options.access` says, and that was said.
 warned_of_access: bool = false,
 /// Set from outside: every call then answers `Stopped`.
@@ -76,6 +82,8 @@ pub const Options = struct {
     threads: u32 = 0,
     /// Where payload memory comes from; null: from a pool of its own.
     buffers: ?*BufferPool = null,
+    /// Where URLs lead; null: they are paths like others.
+    remote: ?*Remote = null,
     /// Read nothing: rows only say what would be read.
     dry: bool = false,
 };
@@ -92,6 +100,7 @@ pub fn init(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!Engine 
         .options = options,
         .core = try Core.create(gpa, options.buffers, @intCast(@min(options.bytes_max, 1 << 40))),
         .queue = .init(options.rows_max, options.bytes_max),
+        .client = .{ .remote = undefined, .wake = fetching.wake },
     };
 }
 
@@ -136,7 +145,7 @@ pub fn wake(engine: *Engine) void {
 }
 
 pub fn openFile(engine: *Engine, path: []const u8, diag: *Diagnostics) !f64 {
-    const file = try OpenFile.open(engine.gpa, path, &engine.open_count, diag);
+    const file = try fetching.openRemote(engine, path, diag) orelse try OpenFile.open(engine.gpa, path, &engine.open_count, diag);
     errdefer {
         file.endUse();
         file.release();
@@ -194,7 +203,7 @@ pub fn addEntry(engine: *Engine, file: *OpenFile, key: []const u8, offset: u64, 
     });
     if (file == engine.last_file and offset >= engine.last_end) {
         const gap = offset - engine.last_end;
-        if (gap <= limits.read_gap_max) engine.row_bytes +|= gap;
+        if (gap <= file.gapMax()) engine.row_bytes +|= gap;
     }
     engine.row_bytes +|= size +| @sizeOf(Group.Entry);
     engine.last_file = file;
@@ -295,6 +304,7 @@ pub fn abandonReads(engine: *Engine) void {
         group.discard();
         engine.building = null;
     }
+    fetching.cancel(engine);
     if (engine.under_way.first != null) {
         engine.backend.cancelAll();
         while (engine.backend.inFlight() > 0) engine.backend.tick(.block);
@@ -303,7 +313,7 @@ pub fn abandonReads(engine: *Engine) void {
 }
 
 fn groupBytesTarget(engine: *const Engine) u64 {
-    const target: u64 = if (engine.options.access == .mmap) limits.mapped_group_bytes_target else limits.group_bytes_target;
+    const target: u64 = if (engine.has_remote) limits.remote_group_bytes_target else if (engine.options.access == .mmap) limits.mapped_group_bytes_target else limits.group_bytes_target;
     return @min(target, engine.options.bytes_max / 4);
 }
 
@@ -351,12 +361,12 @@ fn submitBuilding(engine: *Engine) Error!void {
     try waiting.forShallows(engine, group);
     engine.queue.admit(group.rowCount(), group.cost_bytes);
     if (!engine.options.dry) {
-        reading.prepare(group, &engine.scratch, &engine.backend);
+        reading.prepare(group, &engine.scratch, &engine.backend, &engine.client);
         group.reads_pending = @intCast(group.reads.items.len);
         for (group.reads.items) |*read| {
             engine.stats.reads.add(1);
             engine.stats.read_bytes.add(read.size);
-            engine.backend.submit(&read.completion);
+            if (read.file.remote == null) engine.backend.submit(&read.completion) else fetching.submit(engine, &read.request);
         }
         engine.mapped_pace.readAhead(group);
     }

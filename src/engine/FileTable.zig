@@ -10,7 +10,7 @@ const OpenFile = @import("OpenFile.zig");
 slots: std.ArrayList(Slot) = .empty,
 /// Slots that are free, last freed first.
 free: std.ArrayList(u32) = .empty,
-/// Files that are open for the script.
+/// Files with a descriptor that are open for the script.
 count: usize = 0,
 
 const Slot = struct { generation: u32, file: ?*OpenFile };
@@ -38,7 +38,7 @@ pub fn add(table: *FileTable, gpa: std.mem.Allocator, file: *OpenFile) error{ Ou
         break :added @as(u32, @intCast(table.slots.items.len - 1));
     };
     table.slots.items[index].file = file;
-    table.count += 1;
+    if (file.remote == null) table.count += 1;
     return @floatFromInt(@as(u64, table.slots.items[index].generation) * limits.open_files_max + index);
 }
 
@@ -53,8 +53,8 @@ pub fn remove(table: *FileTable, handle: f64) ?*OpenFile {
     const index = table.indexOf(handle) orelse return null;
     const slot = &table.slots.items[index];
     defer {
+        if (slot.file.?.remote == null) table.count -= 1;
         slot.file = null;
-        table.count -= 1;
         // A slot whose generations are used up is not used again.
         if (slot.generation < generation_max) {
             slot.generation += 1;

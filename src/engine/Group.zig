@@ -83,6 +83,8 @@ pub const Failure = struct {
     errno: os.Errno,
     /// Bytes of the entry that were there.
     got: u64,
+    /// In more words than the number has, of a store; the group's.
+    text: []const u8 = "",
 
     fn isBefore(a: Failure, b: Failure) bool {
         return a.entry < b.entry or (a.entry == b.entry and a.got < b.got);
@@ -113,6 +115,7 @@ pub fn clear(group: *Group) void {
     for (group.own_keys.items) |key| Keys.destroy(core.gpa, key);
     for (group.logs.items) |log| core.gpa.free(log.text);
     for (group.retries.items) |read| core.gpa.destroy(read);
+    for (group.failures.items) |failure| core.gpa.free(failure.text);
     if (group.buffer) |buffer| core.buffers.release(buffer);
     if (group.mapped_buffer) |buffer| core.buffers.release(buffer);
     group.loseBuffers();
@@ -220,7 +223,10 @@ pub fn describe(group: *const Group, failure: Failure, diag: *Diagnostics) void 
     if (failure.errno == errno_no_memory) {
         return diag.set(.memory, "{s}: entry \"{s}\" of {d} bytes at offset {d}: out of memory", .{ path, key, entry.size, entry.offset });
     }
-    if (failure.errno == 0) {
+    if (failure.text.len > 0) {
+        diag.set(.read, "{s}: entry \"{s}\" wanted {d} bytes at offset {d}, got {d}: {s}", .{ path, key, entry.size, entry.offset, failure.got, failure.text });
+        diag.errno = failure.errno;
+    } else if (failure.errno == 0) {
         diag.set(.read, "{s}: entry \"{s}\" wanted {d} bytes at offset {d}, got {d} (end of file at {d})", .{
             path, key, entry.size, entry.offset, failure.got, entry.offset +| failure.got,
         });

@@ -7,12 +7,16 @@ const Diagnostics = @import("../base/Diagnostics.zig");
 const os = @import("../base/os.zig");
 const File = @import("../io/File.zig");
 const Mapping = @import("../io/Mapping.zig");
+const Remote = @import("../io/Remote.zig");
 const limits = @import("../base/limits.zig");
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
 path: [:0]const u8,
+/// -1 for an object in a store.
 fd: os.fd_t,
+/// What is fetched rather than read. Its table outlives the engine.
+remote: ?*Remote.Object = null,
 /// Bytes as of the last look; 0 where the kernel does not say (procfs).
 size: u64,
 /// With `Access.mmap`, where the file allows it: rows are views of it.
@@ -60,9 +64,29 @@ pub fn open(gpa: std.mem.Allocator, path: []const u8, open_count: *usize, diag: 
     return open_file;
 }
 
+/// The same for an object of that size, which has no descriptor.
+pub fn openRemote(gpa: std.mem.Allocator, object: *Remote.Object, size: u64, open_count: *usize) error{OutOfMemory}!*OpenFile {
+    const owned = try gpa.dupeZ(u8, object.url);
+    errdefer gpa.free(owned);
+    const open_file = try gpa.create(OpenFile);
+    open_file.* = .{ .gpa = gpa, .path = owned, .fd = -1, .remote = object, .size = size, .open_count = open_count };
+    return open_file;
+}
+
+/// Ranges that lie at most this far apart share a read.
+pub fn gapMax(file: *const OpenFile) u64 {
+    return if (file.remote == null) limits.read_gap_max else limits.remote_gap_max;
+}
+
+/// One read of it, at most.
+pub fn readMax(file: *const OpenFile) u64 {
+    return if (file.remote == null) limits.read_bytes_max else limits.remote_read_bytes_max;
+}
+
 /// Make the file readable in the wanted way. The kernel's number where that
 /// cannot be: the file is then read plainly.
 pub fn allow(file: *OpenFile, access: Access, first_lost: *Mapping.First) error{OutOfMemory}!os.Result(void) {
+    if (file.remote != null) return .{ .ok = {} };
     switch (access) {
         .auto, .read => {},
         .mmap => if (file.size > 0) switch (try Mapping.create(file.gpa, file.fd, file.size, file.path, first_lost)) {
@@ -94,6 +118,7 @@ fn openDirect(fd: os.fd_t) os.Result(Direct) {
 /// Note that a range is about to be read. The kernel guesses what comes next: in
 /// order that is the fastest, and it reads several times too much otherwise.
 pub fn expect(file: *OpenFile, offset: u64, size: u64) void {
+    if (file.remote != null) return;
     const gap_max = @max(limits.read_gap_max, size / 4);
     const follows = offset >= file.order_end and offset - file.order_end <= gap_max;
     file.order_end = offset +| size;
@@ -116,7 +141,7 @@ pub fn use(file: *OpenFile) void {
 /// reference to the path.
 pub fn endUse(file: *OpenFile) void {
     file.users -= 1;
-    if (file.users > 0) return;
+    if (file.users > 0 or file.remote != null) return;
     os.close(file.fd);
     if (file.direct) |direct| os.close(direct.fd);
     if (file.mapping) |mapping| mapping.release();
@@ -134,6 +159,7 @@ pub fn release(file: *OpenFile) void {
 /// Whether all of the range is there, looking again if the file has grown.
 pub fn contains(file: *OpenFile, offset: u64, size: u64) bool {
     const end = offset +| size;
+    if (file.remote != null) return end <= file.size;
     if (file.size == 0 or end > file.size) {
         switch (os.fstat(file.fd)) {
             .ok => |stat| file.size = stat.size,

@@ -5,6 +5,7 @@ const Backend = @import("../io/Backend.zig").Backend;
 const Completion = @import("../io/Completion.zig");
 const Group = @import("Group.zig");
 const OpenFile = @import("OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const reading = @import("reading.zig");
 
 completion: Completion,
@@ -15,12 +16,17 @@ offset: u64,
 size: u64,
 /// A second try, for one entry alone.
 single: bool = false,
+/// Instead of the completion, for an object in a store.
+request: Remote.Request = undefined,
 
 /// Past the page cache where the file allows it: range and target are then in
 /// whole blocks.
-pub fn init(backend: *Backend, group: *Group, file: *OpenFile, offset: u64, target: []u8) Read {
+pub fn init(backend: *Backend, client: *Remote.Client, group: *Group, file: *OpenFile, offset: u64, target: []u8) Read {
     var read = plain(backend, group, file, offset, target);
     if (file.direct) |direct| read.completion.fd = direct.fd;
+    if (file.remote) |object| {
+        read.request = .{ .client = client, .object = object, .kind = .read, .offset = offset, .target = target };
+    }
     return read;
 }
 

@@ -9,6 +9,8 @@ pub const Wanted = struct {
     source: usize,
     offset: u64,
     size: u64,
+    /// What lies this far behind another range shares its read.
+    gap: u64,
 
     fn lessThan(wanted: []const Wanted, a: u32, b: u32) bool {
         const x = wanted[a];
@@ -47,7 +49,7 @@ pub const Plan = struct {
         plan: *Plan,
         gpa: std.mem.Allocator,
         wanted: []const Wanted,
-        options: struct { gap: u64, alignment: u64 },
+        alignment: u64,
     ) error{ OutOfMemory, TooLarge }!void {
         plan.ranges.clearRetainingCapacity();
         plan.bytes = 0;
@@ -59,14 +61,14 @@ pub const Plan = struct {
             if (plan.ranges.items.len > 0) {
                 const last = &plan.ranges.items[plan.ranges.items.len - 1];
                 const last_end = last.offset + last.size;
-                if (last.source == want.source and want.offset <= last_end +| options.gap) {
+                if (last.source == want.source and want.offset <= last_end +| want.gap) {
                     last.size = @max(last_end, want.offset + want.size) - last.offset;
                     plan.positions.items[index] = last.position + (want.offset - last.offset);
                     continue;
                 }
                 plan.bytes = last.position +| last.size;
             }
-            plan.bytes = std.mem.alignForwardAnyAlign(u64, @min(plan.bytes, bytes_max), options.alignment);
+            plan.bytes = std.mem.alignForwardAnyAlign(u64, @min(plan.bytes, bytes_max), alignment);
             plan.positions.items[index] = plan.bytes;
             try plan.ranges.append(gpa, .{
                 .source = want.source,
@@ -100,13 +102,13 @@ test "neighbours share a read, in any order; strangers do not" {
     var plan: Plan = .{};
     defer plan.deinit(testing.allocator);
     const wanted = [_]Wanted{
-        .{ .source = 1, .offset = 2000, .size = 10 },
-        .{ .source = 1, .offset = 512, .size = 100 },
-        .{ .source = 2, .offset = 512, .size = 7 },
-        .{ .source = 1, .offset = 700, .size = 50 },
-        .{ .source = 1, .offset = 512, .size = 100 }, // Twice: read once.
+        .{ .source = 1, .offset = 2000, .size = 10, .gap = 100 },
+        .{ .source = 1, .offset = 512, .size = 100, .gap = 100 },
+        .{ .source = 2, .offset = 512, .size = 7, .gap = 100 },
+        .{ .source = 1, .offset = 700, .size = 50, .gap = 100 },
+        .{ .source = 1, .offset = 512, .size = 100, .gap = 100 }, // Twice: read once.
     };
-    try plan.make(testing.allocator, &wanted, .{ .gap = 100, .alignment = 64 });
+    try plan.make(testing.allocator, &wanted, 64);
     try testing.expectEqualSlices(Range, &.{
         .{ .source = 1, .offset = 512, .size = 238, .position = 0 },
         .{ .source = 1, .offset = 2000, .size = 10, .position = 256 },
@@ -128,8 +130,9 @@ test "every wanted byte is read exactly where the plan says, whatever is asked f
             .source = random.uintLessThan(usize, 3),
             .offset = random.uintLessThan(u64, 4000),
             .size = random.intRangeAtMost(u64, 1, 300),
+            .gap = random.uintLessThan(u64, 64),
         };
-        try plan.make(testing.allocator, &wanted, .{ .gap = random.uintLessThan(u64, 64), .alignment = 16 });
+        try plan.make(testing.allocator, &wanted, 16);
         for (wanted, plan.positions.items) |want, position| {
             const range = for (plan.ranges.items) |range| {
                 if (position >= range.position and position < range.position + range.size) break range;
@@ -145,9 +148,9 @@ test "ranges at the end of the number range do not overflow" {
     var plan: Plan = .{};
     defer plan.deinit(testing.allocator);
     const huge = [_]Wanted{
-        .{ .source = 0, .offset = 0, .size = 1 << 62 },
-        .{ .source = 1, .offset = std.math.maxInt(u64) - 5, .size = 5 },
-        .{ .source = 2, .offset = 0, .size = 1 << 63 },
+        .{ .source = 0, .offset = 0, .size = 1 << 62, .gap = 100 },
+        .{ .source = 1, .offset = std.math.maxInt(u64) - 5, .size = 5, .gap = 100 },
+        .{ .source = 2, .offset = 0, .size = 1 << 63, .gap = 100 },
     };
-    try testing.expectError(error.TooLarge, plan.make(testing.allocator, &huge, .{ .gap = 100, .alignment = 64 }));
+    try testing.expectError(error.TooLarge, plan.make(testing.allocator, &huge, 64));
 }

@@ -7,6 +7,7 @@ const Completion = @import("../io/Completion.zig");
 const Group = @import("Group.zig");
 const OpenFile = @import("OpenFile.zig");
 const Read = @import("Read.zig");
+const Remote = @import("../io/Remote.zig");
 const limits = @import("../base/limits.zig");
 const mapped = @import("mapped.zig");
 const merge = @import("merge.zig");
@@ -90,14 +91,17 @@ pub fn plan(group: *Group, scratch: *Scratch) error{OutOfMemory}!void {
         scratch.wanted.appendAssumeCapacity(wantedFor(file, entry, &alignment));
         scratch.entries.appendAssumeCapacity(@intCast(i));
     }
-    scratch.plan.make(gpa, scratch.wanted.items, .{ .gap = limits.read_gap_max, .alignment = alignment }) catch |err| switch (err) {
+    scratch.plan.make(gpa, scratch.wanted.items, alignment) catch |err| switch (err) {
         error.OutOfMemory => return error.OutOfMemory,
         error.TooLarge => scratch.plan.bytes = impossible,
     };
     // Room for all reads now: once one is submitted, the list must not move.
     if (scratch.plan.bytes == impossible) return;
     var reads: u64 = 0;
-    for (scratch.plan.ranges.items) |range| reads += (range.size - 1) / limits.read_bytes_max + 1;
+    for (scratch.plan.ranges.items) |range| {
+        const file: *const OpenFile = @ptrFromInt(range.source);
+        reads += (range.size - 1) / file.readMax() + 1;
+    }
     group.reads.ensureTotalCapacity(gpa, @intCast(reads)) catch {
         scratch.plan.bytes = impossible;
     };
@@ -107,17 +111,17 @@ pub fn plan(group: *Group, scratch: *Scratch) error{OutOfMemory}!void {
 /// Those may end behind the file; nobody wants what is missing there.
 fn wantedFor(file: *const OpenFile, entry: *const Group.Entry, alignment: *u32) merge.Wanted {
     const direct = file.direct orelse
-        return .{ .source = @intFromPtr(file), .offset = entry.offset, .size = entry.size };
+        return .{ .source = @intFromPtr(file), .offset = entry.offset, .size = entry.size, .gap = file.gapMax() };
     alignment.* = @max(alignment.*, direct.alignment);
     const start = std.mem.alignBackward(u64, entry.offset, direct.alignment);
     const end = std.mem.alignForward(u64, entry.offset + entry.size, direct.alignment);
-    return .{ .source = @intFromPtr(file), .offset = start, .size = end - start };
+    return .{ .source = @intFromPtr(file), .offset = start, .size = end - start, .gap = file.gapMax() };
 }
 
 /// Whether the plan goes on where the file was read last, through the page cache.
 pub fn isInOrder(group: *const Group, scratch: *const Scratch) bool {
     if (scratch.plan.ranges.items.len == 0) return false;
-    for (group.files.items) |file| if (file.direct != null or file.order == .random) return false;
+    for (group.files.items) |file| if (file.remote != null or file.direct != null or file.order == .random) return false;
     return true;
 }
 
@@ -137,7 +141,7 @@ pub fn cost(group: *const Group, scratch: *const Scratch, dry: bool) u64 {
 }
 
 /// Take a buffer, place the entries in it and set up the reads.
-pub fn prepare(group: *Group, scratch: *Scratch, backend: *Backend) void {
+pub fn prepare(group: *Group, scratch: *Scratch, backend: *Backend, client: *Remote.Client) void {
     for (group.entries.items) |*entry| {
         if (entry.file == null) {
             entry.payload = group.made.items.ptr + @as(usize, @intCast(entry.offset));
@@ -161,9 +165,9 @@ pub fn prepare(group: *Group, scratch: *Scratch, backend: *Backend) void {
         if (file.direct == null) file.expect(range.offset, range.size);
         var done: u64 = 0;
         while (done < range.size) {
-            const piece = @min(range.size - done, limits.read_bytes_max);
+            const piece = @min(range.size - done, file.readMax());
             const target = buffer[@intCast(range.position + done)..][0..@intCast(piece)];
-            group.reads.appendAssumeCapacity(.init(backend, group, file, range.offset + done, target));
+            group.reads.appendAssumeCapacity(.init(backend, client, group, file, range.offset + done, target));
             done += piece;
         }
     }
@@ -183,6 +187,31 @@ pub fn complete(completion: *Completion, result: Completion.Result) void {
     // Memory that the kernel may still write to is not given back, ever.
     if (completion.abandoned) read.group.loseBuffers();
     read.group.reads_pending -= 1;
+}
+
+/// A fetch is over. It was repeated already, as often as that makes sense.
+pub fn completeRemote(read: *Read) void {
+    const group = read.group;
+    group.reads_pending -= 1;
+    const failure = read.request.failure orelse return;
+    defer group.core.gpa.free(failure.text);
+    var parts = read.missingParts(0);
+    while (parts.next()) |part| failRemote(group, part, failure) catch {
+        group.out_of_memory = true;
+    };
+}
+
+fn failRemote(group: *Group, part: Read.Part, failure: Remote.Failure) error{OutOfMemory}!void {
+    const gpa = group.core.gpa;
+    try group.failures.ensureUnusedCapacity(gpa, 1);
+    const text = try gpa.dupe(u8, failure.text);
+    group.failures.appendAssumeCapacity(.{
+        .row = group.rowOf(part.entry),
+        .entry = part.entry,
+        .errno = failure.errno,
+        .got = part.offset - group.entries.items[part.entry].offset,
+        .text = text,
+    });
 }
 
 fn retryOrFail(read: *Read, failure: Completion.Failure) error{OutOfMemory}!void {

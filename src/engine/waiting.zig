@@ -4,6 +4,7 @@
 const std = @import("std");
 const Backend = @import("../io/Backend.zig").Backend;
 const Engine = @import("Engine.zig");
+const fetching = @import("fetching.zig");
 const Group = @import("Group.zig");
 const Stats = @import("Stats.zig");
 const limits = @import("../base/limits.zig");
@@ -59,6 +60,7 @@ pub fn turn(engine: *Engine, counter: *Stats.Counter) void {
 
 pub fn tick(engine: *Engine, wait: Backend.Wait) void {
     engine.backend.tick(wait);
+    fetching.takeDone(engine);
     publish(engine);
 }
 

@@ -6,17 +6,17 @@ const std = @import("std");
 const Allocator = std.mem.Allocator;
 const Diagnostics = @import("../base/Diagnostics.zig");
 const limits = @import("../base/limits.zig");
-const os = @import("../base/os.zig");
 const Scanner = @import("../tar/Scanner.zig");
 const quote = @import("../tar/quote.zig").quote;
 const sample = @import("../tar/sample.zig");
 const Index = @import("../utix/Index.zig");
-const Source = @import("../utix/Source.zig");
 const utix = @import("../utix/format.zig");
 const json = @import("../utix/json.zig");
 const writer = @import("../utix/writer.zig");
 const Checker = @import("Checker.zig");
+const Input = @import("Input.zig");
 const Output = @import("Output.zig");
+const Remote = @import("../io/Remote.zig");
 const Window = @import("Window.zig");
 const metadata = @import("metadata.zig");
 pub const Summary = @import("Summary.zig");
@@ -38,6 +38,10 @@ pub const Options = struct {
     rules: []const Rule = &.{},
     /// Compare the index that is there instead of writing one.
     check: bool = false,
+    /// Where the index lies or is to lie; null: at `PATH.utix`.
+    index_path: ?[:0]const u8 = null,
+    /// Where a path that is a URL leads.
+    remote: ?*Remote = null,
     /// Where it turns true, indexing stops with `Stopped`.
     stop: ?*const std.atomic.Value(bool) = null,
 };
@@ -46,7 +50,7 @@ pub const Error = error{ BadTar, BadIndex, BadRule, ReadFailed, WriteFailed, Sto
 
 const Sink = union(enum) { write: Output, check: Checker };
 
-/// Write `PATH.utix`, or check it. On an error `diag` has the report, and the
+/// Write the index of a shard, or check it. On an error `diag` has the report, and the
 /// index that was there before is there still.
 pub fn indexShard(gpa: Allocator, path: [:0]const u8, options: Options, diag: *Diagnostics, summary: *Summary) Error!void {
     tryIndex(gpa, path, options, diag, summary) catch |err| {
@@ -62,29 +66,30 @@ pub fn indexShard(gpa: Allocator, path: [:0]const u8, options: Options, diag: *D
 fn tryIndex(gpa: Allocator, path: [:0]const u8, options: Options, diag: *Diagnostics, summary: *Summary) Error!void {
     var selector: metadata.Selector = try .init(gpa, options.rules, diag);
     defer selector.deinit();
-    const fd, const size = try Source.openRegular(path, diag);
-    defer os.close(fd);
-    const index_path = try std.mem.concatWithSentinel(gpa, u8, &.{ path, utix.suffix }, 0);
+    var input: Input = undefined;
+    try input.open(path, &options, diag);
+    defer input.close();
+    const index_path = if (options.index_path) |given| try gpa.dupeZ(u8, given) else try std.mem.concatWithSentinel(gpa, u8, &.{ path, utix.suffix }, 0);
     defer gpa.free(index_path);
     const sink: Sink = if (options.check)
         .{ .check = .{ .gpa = gpa, .path = index_path, .index = try .open(gpa, index_path, diag) } }
     else
-        .{ .write = try .create(gpa, path, diag) };
+        .{ .write = try .create(gpa, index_path, diag) };
     var indexer: Indexer = .{
         .gpa = gpa,
         .path = path,
         .format = options.format,
         .diag = diag,
         .summary = summary,
-        .window = .{ .gpa = gpa, .path = path, .fd = fd, .file_size = size },
+        .window = .{ .gpa = gpa, .path = path, .bytes = input.bytes, .file_size = input.size },
         .selector = &selector,
         .sink = sink,
         .builder = .init(gpa),
     };
     defer indexer.freeParts();
-    const before = modified(fd);
+    const before = input.modified();
     try indexer.walk(options.stop);
-    if (!std.meta.eql(before, modified(fd))) {
+    if (!std.meta.eql(before, input.modified())) {
         diag.set(.read, "{s}: the file was changed while it was indexed", .{path});
         diag.setPath(path);
         return error.ReadFailed;
@@ -104,12 +109,6 @@ fn freeParts(indexer: *Indexer) void {
     indexer.metadata_map.deinit(indexer.gpa);
 }
 
-fn modified(fd: os.fd_t) ?struct { u64, i128 } {
-    return switch (os.fstat(fd)) {
-        .ok => |stat| .{ stat.size, stat.mtime_ns },
-        .err => null,
-    };
-}
 
 fn walk(indexer: *Indexer, stop: ?*const std.atomic.Value(bool)) Error!void {
     var scanner: Scanner = .init(indexer.gpa, indexer.path, indexer.window.file_size);

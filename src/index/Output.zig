@@ -7,7 +7,6 @@ const c = std.c;
 const Allocator = std.mem.Allocator;
 const Diagnostics = @import("../base/Diagnostics.zig");
 const os = @import("../base/os.zig");
-const suffix = @import("../utix/format.zig").suffix;
 
 gpa: Allocator,
 fd: os.fd_t,
@@ -22,11 +21,11 @@ const pending_bytes = 256 * 1024;
 const attempts_max = 100;
 var name_counter: std.atomic.Value(u32) = .init(0);
 
-/// Begin the index of `shard_path`.
-pub fn create(gpa: Allocator, shard_path: []const u8, diag: *Diagnostics) Error!Output {
-    const path = try std.mem.concatWithSentinel(gpa, u8, &.{ shard_path, suffix }, 0);
+/// Begin the index that will lie at `index_path`.
+pub fn create(gpa: Allocator, index_path: []const u8, diag: *Diagnostics) Error!Output {
+    const path = try gpa.dupeZ(u8, index_path);
     errdefer gpa.free(path);
-    const dir = shard_path[0..if (std.mem.lastIndexOfScalar(u8, shard_path, '/')) |slash| slash + 1 else 0];
+    const dir = index_path[0..if (std.mem.lastIndexOfScalar(u8, index_path, '/')) |slash| slash + 1 else 0];
     for (0..attempts_max) |_| {
         // Short, since the shard's name may be as long as names can be.
         const number = name_counter.fetchAdd(1, .monotonic);

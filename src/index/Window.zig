@@ -9,11 +9,12 @@ const Allocator = std.mem.Allocator;
 const Diagnostics = @import("../base/Diagnostics.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
+const Remote = @import("../io/Remote.zig");
 const Source = @import("../utix/Source.zig");
 
 gpa: Allocator,
 path: []const u8,
-fd: os.fd_t,
+bytes: Bytes,
 file_size: u64,
 buffer: []u8 = &.{},
 /// `buffer[0..filled]` is the file from `base` on.
@@ -26,11 +27,32 @@ stride: u64 = 0,
 /// What the kernel was told last.
 pattern: ?os.Pattern = null,
 
-pub const Error = error{ ReadFailed, OutOfMemory };
+pub const Error = error{ ReadFailed, Stopped, OutOfMemory };
+
+/// Where they come from.
+pub const Bytes = union(enum) {
+    file: os.fd_t,
+    /// The client of the calling thread, and what it asks for.
+    object: struct { waiter: *Remote.Waiter, object: *Remote.Object, stop: ?*const std.atomic.Value(bool) },
+};
 
 /// Where clusters lie farther apart than this it is not worth reading what is
 /// between: a small read costs about as much as 32 KiB more of a large one.
-const stride_max = 32 * 1024;
+fn strideMax(window: *const Window) u64 {
+    return switch (window.bytes) {
+        .file => 32 * 1024,
+        .object => limits.remote_index_stride_max,
+    };
+}
+
+/// What one read brings: only headers, or all there is.
+fn windowBytes(window: *const Window, is_sparse: bool) usize {
+    return switch (window.bytes) {
+        .file => if (is_sparse) limits.header_window_bytes else limits.index_window_bytes,
+        // Nothing is known at first, so that it begins with little.
+        .object => if (is_sparse or window.base + window.filled == 0) limits.remote_header_window_bytes else limits.remote_index_window_bytes,
+    };
+}
 
 pub fn deinit(window: *Window) void {
     window.gpa.free(window.buffer);
@@ -60,12 +82,12 @@ fn note(window: *Window, offset: u64, size: usize) void {
 }
 
 fn isSparse(window: *const Window) bool {
-    return window.stride > stride_max;
+    return window.stride > window.strideMax();
 }
 
 fn fill(window: *Window, offset: u64, size: usize, diag: *Diagnostics) Error!void {
     const is_sparse = window.isSparse();
-    const window_bytes: usize = if (is_sparse) limits.header_window_bytes else limits.index_window_bytes;
+    const window_bytes = window.windowBytes(is_sparse);
     // Nothing is known at the first read, so it is all that is read then.
     window.advise(if (is_sparse or window.pattern == null) .random else .sequential);
     const wanted: usize = @intCast(@min(@max(size, window_bytes), window.file_size - offset));
@@ -75,19 +97,39 @@ fn fill(window: *Window, offset: u64, size: usize, diag: *Diagnostics) Error!voi
         window.buffer = &.{};
         window.buffer = try window.gpa.alloc(u8, wanted);
     }
-    try Source.readAll(window.path, window.fd, window.buffer[0..wanted], offset, diag);
+    try window.read(window.buffer[0..wanted], offset, diag);
     window.base = offset;
     window.filled = wanted;
 }
 
+fn read(window: *Window, target: []u8, offset: u64, diag: *Diagnostics) Error!void {
+    const from = switch (window.bytes) {
+        .file => |fd| return Source.readAll(window.path, fd, target, offset, diag),
+        .object => |from| from,
+    };
+    const client = &from.waiter.client;
+    var request: Remote.Request = .{ .client = client, .object = from.object, .kind = .read, .offset = offset, .target = target };
+    try from.waiter.wait(&request, from.stop);
+    const failure = request.failure orelse return;
+    defer client.remote.gpa.free(failure.text);
+    diag.set(.read, "{s}: wanted {d} bytes at offset {d}: {s}", .{ window.path, target.len, offset, failure.text });
+    diag.errno = failure.errno;
+    diag.setPath(window.path);
+    diag.setRange(offset, target.len);
+    return error.ReadFailed;
+}
+
 fn advise(window: *Window, pattern: os.Pattern) void {
     if (window.pattern == pattern) return;
-    os.advise(window.fd, pattern);
+    switch (window.bytes) {
+        .file => |fd| os.advise(fd, pattern),
+        .object => {},
+    }
     window.pattern = pattern;
 }
 
 test "large members among small ones are jumped over, small ones and wanted payloads are not" {
-    var window: Window = .{ .gpa = std.testing.allocator, .path = "", .fd = -1, .file_size = 1 << 40 };
+    var window: Window = .{ .gpa = std.testing.allocator, .path = "", .bytes = .{ .file = -1 }, .file_size = 1 << 40 };
     var at: u64 = 0;
     for (0..300) |i| { // Samples of a label, an image and a caption.
         for ([_]u64{ 512, 40_000 + i * 7717 % 140_000, 1024 }) |payload_bytes| {

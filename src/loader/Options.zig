@@ -4,6 +4,7 @@ const Options = @This();
 const std = @import("std");
 const Backend = @import("../io/Backend.zig").Backend;
 const OpenFile = @import("../engine/OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const Script = @import("../lua/Script.zig");
 const View = @import("../dataset/View.zig");
 
@@ -14,6 +15,8 @@ threads: u32,
 prefetch_rows: u32,
 prefetch_bytes: u64,
 on_error: OnError,
+/// Where URLs lead.
+remote: ?*Remote,
 dry: bool,
 
 pub const OnError = enum { raise, skip };
@@ -41,11 +44,13 @@ pub fn keep(options: Options, arena: std.mem.Allocator) error{OutOfMemory}!Optio
         },
         .rows => {},
     }
+    if (own.remote) |remote| _ = remote.retain();
     return own;
 }
 
 /// Drop what `keep` took a reference to.
 pub fn drop(options: *const Options) void {
+    if (options.remote) |remote| remote.release();
     switch (options.source) {
         .script => |script| if (script.view) |view| view.release(),
         .rows => {},

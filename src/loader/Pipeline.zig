@@ -15,6 +15,7 @@ const Engine = @import("../engine/Engine.zig");
 pub const Options = @import("Options.zig");
 const OpenShards = @import("../dataset/OpenShards.zig");
 const Row = @import("../engine/Row.zig");
+const Remote = @import("../io/Remote.zig");
 const RowSource = @import("../dataset/RowSource.zig");
 const Script = @import("../lua/Script.zig");
 const limits = @import("../base/limits.zig");
@@ -99,6 +100,7 @@ pub fn create(gpa: std.mem.Allocator, options: Options) error{OutOfMemory}!*Pipe
                 .script => null,
                 .rows => |given| given.view.dataset.buffers,
             },
+            .remote = options.remote,
             .dry = options.dry,
         }),
         .source = if (rows) |source| .{ .rows = source } else .none,
@@ -200,7 +202,7 @@ fn takeLost(pipeline: *Pipeline) ?Taken {
 pub fn wait(pipeline: *Pipeline, timeout_ns: u64) void {
     const queue = &pipeline.engine.queue;
     const ticket = queue.event.ticket();
-    if (queue.hasSomething() or pipeline.phase.load(.acquire) == .prepared) return;
+    if (queue.hasSomething() or pipeline.phase.load(.acquire) == .prepared or pipeline.wantsServers()) return;
     const start_ns = os.monotonicNs();
     queue.event.wait(ticket, timeout_ns);
     pipeline.engine.stats.stall_ns.add(os.monotonicNs() - start_ns);
@@ -224,6 +226,12 @@ pub fn destroy(pipeline: *Pipeline) void {
     pipeline.release();
 }
 
+/// Whether a store is asked that nobody serves so far: see `Remote.next`.
+pub fn wantsServers(pipeline: *const Pipeline) bool {
+    const remote = pipeline.options.remote orelse return false;
+    return remote.wantsServers();
+}
+
 pub const Stats = struct {
     rows: u64,
     rows_skipped: u64,
@@ -237,6 +245,14 @@ pub const Stats = struct {
     storage_ns: u64,
     consumer_ns: u64,
     stall_ns: u64,
+    /// Sent to stores, with those that were sent again; their bytes; and how long they
+    /// took, all tries together.
+    requests: u64,
+    request_bytes: u64,
+    request_retries: u64,
+    request_p50_ns: u64,
+    request_p90_ns: u64,
+    request_p99_ns: u64,
     /// Empty before the first start.
     backend: []const u8,
     /// Why it is not the better one, or empty. Valid while the pipeline is.
@@ -252,6 +268,7 @@ pub fn stats(pipeline: *Pipeline) Stats {
     const ended_ns = pipeline.ended_ns.load(.acquire);
     const until_ns = if (ended_ns != 0) ended_ns else os.monotonicNs();
     const wall_ns = if (pipeline.started_ns == 0) 0 else until_ns - pipeline.started_ns;
+    const asked: Remote.Stats = if (pipeline.options.remote) |remote| remote.statsOf(&engine.client) else .{};
     const has_backend = engine.backend_ready.load(.acquire);
     return .{
         .rows = counters.rows.get(),
@@ -267,6 +284,12 @@ pub fn stats(pipeline: *Pipeline) Stats {
         .storage_ns = storage_ns,
         .consumer_ns = consumer_ns,
         .stall_ns = counters.stall_ns.get(),
+        .requests = asked.requests,
+        .request_bytes = asked.bytes,
+        .request_retries = asked.retries,
+        .request_p50_ns = asked.latency.percentileNs(50),
+        .request_p90_ns = asked.latency.percentileNs(90),
+        .request_p99_ns = asked.latency.percentileNs(99),
         .backend = if (has_backend) engine.backend.name() else "",
         .backend_reason = if (has_backend) engine.backend.reason() else "",
     };

@@ -23,6 +23,7 @@ const defaults: Pipeline.Options = .{
     .prefetch_rows = 64,
     .prefetch_bytes = 1 << 20,
     .on_error = .raise,
+    .remote = null,
     .dry = false,
 };
 

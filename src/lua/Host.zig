@@ -6,6 +6,7 @@ const std = @import("std");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
 const Index = @import("../utix/Index.zig");
+const fetching = @import("../engine/fetching.zig");
 const OpenIndex = @import("OpenIndex.zig");
 const Status = @import("ffi.zig").Status;
 const View = @import("../dataset/View.zig");
@@ -65,6 +66,7 @@ pub fn openFile(host: *Host, path: []const u8) Error!f64 {
 pub fn openIndex(host: *Host, path: []const u8) Error!*OpenIndex {
     try host.checkPath(path);
     try host.engine.poll();
+    if (try fetching.localIndex(host.engine, path, &host.failure)) |local| return OpenIndex.open(host, local);
     const terminated = try host.gpa.dupeZ(u8, path);
     defer host.gpa.free(terminated);
     return OpenIndex.open(host, terminated);

@@ -16,6 +16,7 @@ pub const Objects = struct {
     index_type: ?*abi.Object = null,
     dataset_type: ?*abi.Object = null,
     reader_type: ?*abi.Object = null,
+    remote_type: ?*abi.Object = null,
     order_type: ?*abi.Object = null,
     order_iterator: ?*abi.Object = null,
     /// `collections.abc.Mapping` and `.Sequence`, `os.PathLike`.

@@ -20,6 +20,7 @@ const View = @import("../dataset/View.zig");
 const fork = @import("fork.zig");
 const raise = @import("raise.zig");
 const reader_type = @import("reader_type.zig");
+const remote_type = @import("remote_type.zig");
 
 const gpa = std.heap.c_allocator;
 
@@ -57,7 +58,7 @@ const methods = [_]abi.Method{
     \\The numbers of the rows for which an expression is true, in pieces.
     },
     .{ .name = "pipeline", .function = @ptrCast(&pipeline), .flags = abi.Method.var_args | abi.Method.keywords, .doc =
-    \\pipeline($self, /, *, count, start, step, order, rows, keys, io, access, threads, prefetch_rows, prefetch_bytes, on_error)
+    \\pipeline($self, /, *, count, start, step, order, rows, keys, io, access, threads, prefetch_rows, prefetch_bytes, on_error, stores)
     \\--
     \\
     \\An epoch over places of the dataset.
@@ -70,7 +71,7 @@ pub const spec = instance.spec(DatasetObject, "ultar_dataloader._native.Dataset"
     .{ .id = abi.slot.tp_new, .value = &new },
     .{ .id = abi.slot.tp_methods, .value = &methods },
     .{ .id = abi.slot.sq_length, .value = &length },
-    .{ .id = abi.slot.tp_doc, .value = "Dataset(paths, /)\n--\n\nThe rows of many shards as one sequence. Opens the index of each." },
+    .{ .id = abi.slot.tp_doc, .value = "Dataset(paths, indexes, /)\n--\n\nThe rows of many shards as one sequence. Opens the index of each." },
     .{},
 });
 
@@ -81,14 +82,17 @@ fn new(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) callconv(.
 fn create(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) raise.Error!*abi.Object {
     const state: *State = try .ofType(of);
     var paths_object: ?*abi.Object = null;
-    const names = [_]?[*:0]const u8{ "", null };
-    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Dataset", &names, &paths_object) == 0) return error.Raised;
+    var indexes_object: ?*abi.Object = null;
+    const names = [_]?[*:0]const u8{ "", "", null };
+    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "OO:Dataset", &names, &paths_object, &indexes_object) == 0) return error.Raised;
     var arena: std.heap.ArenaAllocator = .init(gpa);
     defer arena.deinit();
     const paths = try texts(arena.allocator(), paths_object.?, "paths");
-    for (paths) |path| {
+    const indexes = try texts(arena.allocator(), indexes_object.?, "indexes");
+    if (paths.len != indexes.len) return raise.builtin(abi.PyExc_ValueError, "there are {d} paths and {d} indexes", .{ paths.len, indexes.len });
+    for ([_][]const []const u8{ paths, indexes }) |list| for (list) |path| {
         if (std.mem.indexOfScalar(u8, path, 0) != null) return raise.builtin(abi.PyExc_ValueError, "a path has a null byte", .{});
-    }
+    };
 
     const dataset = try instance.create(DatasetObject, of);
     errdefer abi.Py_DecRef(&dataset.head);
@@ -97,7 +101,7 @@ fn create(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) raise.E
     const opened = blk: {
         const released = gil.release();
         defer released.takeBack();
-        break :blk Dataset.open(gpa, paths, &diag);
+        break :blk Dataset.open(gpa, paths, indexes, &diag);
     };
     dataset.native = opened catch |err| switch (err) {
         error.BadIndex, error.ReadFailed => return raise.diagnostics(state, &diag),
@@ -190,6 +194,7 @@ fn tryReader(dataset: *DatasetObject, arguments: *abi.Object) raise.Error!*abi.O
 const option_names = [_][:0]const u8{
     "count", "start",  "step",    "order",         "rows",           "keys",
     "io",    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error",
+    "stores",
 };
 
 fn pipeline(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.Object) callconv(.c) ?*abi.Object {
@@ -224,8 +229,9 @@ fn tryPipeline(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.
         .prefetch_rows = try args.int(u32, all[9], "prefetch_rows"),
         .prefetch_bytes = try args.int(u64, all[10], "prefetch_bytes"),
         .on_error = try args.choice(@FieldType(Pipeline.Options, "on_error"), all[11], "on_error"),
+        .remote = try remote_type.ofStores(state, all[12]),
         .dry = false,
-    }, 0);
+    }, 0, all[12]);
 }
 
 /// With references of its own. `places` are count, start and step.
@@ -287,8 +293,9 @@ fn tryWhere(dataset: *DatasetObject, arguments: *abi.Object) raise.Error!*abi.Ob
         .prefetch_rows = 64,
         .prefetch_bytes = 1 << 20,
         .on_error = .raise,
+        .remote = null,
         .dry = false,
-    }, log_level_info);
+    }, log_level_info, &abi._Py_NoneStruct);
 }
 
 /// As in Python's `logging`.

@@ -10,6 +10,7 @@ const args = @import("args.zig");
 const gil = @import("gil.zig");
 const os = @import("../base/os.zig");
 const raise = @import("raise.zig");
+const remote_type = @import("remote_type.zig");
 const sync = @import("../base/sync.zig");
 
 const gpa = std.heap.c_allocator;
@@ -21,6 +22,8 @@ const Job = struct {
     path: [:0]const u8,
     options: Indexer.Options,
     diag: Diagnostics = .{},
+    /// Borrowed from the arguments; as for pipelines.
+    stores: *abi.Object,
     summary: Indexer.Summary,
     result: Indexer.Error!void = {},
     is_done: std.atomic.Value(bool) = .init(false),
@@ -39,6 +42,10 @@ const Job = struct {
         while (true) {
             const ticket = job.done.ticket();
             if (job.is_done.load(.acquire)) return;
+            if (job.options.remote) |remote| if (remote.wantsServers()) {
+                const result = abi.PyObject_CallMethod(job.stores, "start", null) orelse return error.Raised;
+                abi.Py_DecRef(result);
+            };
             {
                 const released = gil.release();
                 defer released.takeBack();
@@ -54,7 +61,7 @@ pub const method: abi.Method = .{
     .function = &indexShard,
     .flags = abi.Method.var_args | abi.Method.keywords,
     .doc =
-    \\index_shard($module, /, path, *, format, rules, check)
+    \\index_shard($module, /, path, *, format, rules, check, index_path, stores)
     \\--
     \\
     \\Write the index of a shard, PATH.utix, or with check compare the one that is there.
@@ -70,8 +77,10 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
     var format: ?*abi.Object = null;
     var rules: ?*abi.Object = null;
     var check: ?*abi.Object = null;
-    const names = [_]?[*:0]const u8{ "path", "format", "rules", "check", null };
-    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OOO:index_shard", &names, &path, &format, &rules, &check) == 0) {
+    var index_path: ?*abi.Object = null;
+    var stores: ?*abi.Object = null;
+    const names = [_]?[*:0]const u8{ "path", "format", "rules", "check", "index_path", "stores", null };
+    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OOOOO:index_shard", &names, &path, &format, &rules, &check, &index_path, &stores) == 0) {
         return error.Raised;
     }
     var arena: std.heap.ArenaAllocator = .init(gpa);
@@ -82,7 +91,10 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
             .format = try args.choice(@FieldType(Indexer.Options, "format"), format.?, "format"),
             .rules = try readRules(arena.allocator(), rules.?),
             .check = try args.boolean(check.?),
+            .index_path = if (index_path.? == &abi._Py_NoneStruct) null else try args.path(arena.allocator(), index_path.?),
+            .remote = try remote_type.ofStores(state, stores.?),
         },
+        .stores = stores.?,
         .summary = .init(gpa),
     };
     defer job.summary.deinit();

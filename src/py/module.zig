@@ -13,6 +13,7 @@ const order_type = @import("order_type.zig");
 const pipeline_type = @import("pipeline_type.zig");
 const raise = @import("raise.zig");
 const reader_type = @import("reader_type.zig");
+const remote_type = @import("remote_type.zig");
 const row_type = @import("row_type.zig");
 
 var def: abi.ModuleDef = .{
@@ -55,6 +56,7 @@ fn tryExec(module: *abi.Object) raise.Error!void {
     state.objects.order_type = try addType(module, &order_type.spec, "Order");
     state.objects.entry_type = abi.PyType_FromModuleAndSpec(module, &entry_type.spec, null) orelse return error.Raised;
     state.objects.reader_type = try addType(module, &reader_type.spec, "RowReader");
+    state.objects.remote_type = try addType(module, &remote_type.spec, "Remote");
     state.objects.order_iterator = abi.PyType_FromModuleAndSpec(module, &order_iterator.spec, null) orelse return error.Raised;
 
     state.objects.mapping = try State.lookUp("collections.abc", "Mapping");

@@ -8,16 +8,20 @@ const abi = @import("abi.zig");
 const args = @import("args.zig");
 const config = @import("config.zig");
 const raise = @import("raise.zig");
+const remote_type = @import("remote_type.zig");
 
 const names = [_][:0]const u8{
     "source", "config",  "name",          "search_dir",     "rank",     "world_size", "log_level", "io",
-    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error", "dry",
+    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error", "stores",
+    "dry",
 };
 
 pub const Given = struct {
     /// Its texts are borrowed from the fields below.
     native: Pipeline.Options = undefined,
     log_level: c_long = 0,
+    /// Borrowed from the arguments.
+    stores: ?*abi.Object = null,
     source: ?args.Text = null,
     name: ?args.Text = null,
     search_dir: ?args.Text = null,
@@ -53,8 +57,10 @@ pub const Given = struct {
             .prefetch_rows = try args.int(u32, all[10], "prefetch_rows"),
             .prefetch_bytes = try args.int(u64, all[11], "prefetch_bytes"),
             .on_error = try args.choice(@FieldType(Pipeline.Options, "on_error"), all[12], "on_error"),
-            .dry = try args.boolean(all[13]),
+            .remote = try remote_type.ofStores(state, all[13]),
+            .dry = try args.boolean(all[14]),
         };
+        given.stores = all[13];
         // Last, as it is the longest and may run code of the caller's.
         given.config = try config.toMsgpack(gpa, state, all[1]);
         given.native.source.script.config = given.config;

@@ -26,6 +26,8 @@ const PipelineObject = extern struct {
     /// Null before it is made and when it is freed.
     native: ?*Pipeline,
     log_level: c_long,
+    /// Owned reference, which keeps the servers of stores; or None.
+    stores: ?*abi.Object,
     /// Where its threads are: the process that started it, or else made it.
     generation: u32,
     users: u32,
@@ -95,15 +97,17 @@ fn create(of: *abi.Type, arguments: *abi.Object, keywords: ?*abi.Object) raise.E
     var given: options.Given = .{};
     defer given.deinit(gpa);
     try given.parse(gpa, state, arguments, keywords);
-    return make(state, given.native, given.log_level);
+    return make(state, given.native, given.log_level, given.stores.?);
 }
 
-/// A new reference. Copies what it keeps of the options.
-pub fn make(state: *State, native_options: Pipeline.Options, log_level: c_long) raise.Error!*abi.Object {
+/// A new reference. Copies what it keeps of the options. `stores` is None, or has the
+/// options' `remote` and a `start` for its servers.
+pub fn make(state: *State, native_options: Pipeline.Options, log_level: c_long, stores: *abi.Object) raise.Error!*abi.Object {
     const pipeline = try instance.create(PipelineObject, try state.getType(.pipeline_type));
     errdefer abi.Py_DecRef(&pipeline.head); // Ends `native`, too.
     pipeline.last_stats = abi.PyDict_New() orelse return error.Raised;
     pipeline.log_level = log_level;
+    pipeline.stores = abi.newRef(stores);
     pipeline.generation = fork.generation();
     const native = Pipeline.create(std.heap.c_allocator, native_options) catch return raise.memory();
     pipeline.native = native;
@@ -111,7 +115,7 @@ pub fn make(state: *State, native_options: Pipeline.Options, log_level: c_long) 
     while (true) switch (native.take()) {
         .prepared => return &pipeline.head,
         .log => |line| try log.forward(state, line, pipeline.log_level),
-        .pending => try wait(native),
+        .pending => try wait(pipeline, native),
         .failed => |diag| return raise.diagnostics(state, diag),
         // Only what is started has rows and an end.
         .row => |row| row.release(),
@@ -127,7 +131,11 @@ fn raiseStart(state: *State, err: Pipeline.StartError) raise.Error {
 }
 
 /// The one place that waits, and so the one that lets other threads run.
-fn wait(native: *Pipeline) raise.Error!void {
+fn wait(pipeline: *const PipelineObject, native: *Pipeline) raise.Error!void {
+    if (native.wantsServers()) {
+        const result = abi.PyObject_CallMethod(pipeline.stores.?, "start", null) orelse return error.Raised;
+        abi.Py_DecRef(result);
+    }
     {
         const released = gil.release();
         defer released.takeBack();
@@ -179,6 +187,7 @@ fn dealloc(pipeline: *PipelineObject) callconv(.c) void {
     if (pipeline.weak_references != null) abi.PyObject_ClearWeakRefs(&pipeline.head);
     free(pipeline);
     if (pipeline.last_stats) |dict| abi.Py_DecRef(dict);
+    if (pipeline.stores) |stores| abi.Py_DecRef(stores);
     instance.destroy(&pipeline.head);
 }
 
@@ -199,7 +208,7 @@ fn tryNext(pipeline: *PipelineObject) raise.Error!?*abi.Object {
         switch (native.take()) {
             .row => |row| return try row_type.new(state, row),
             .log => |line| try log.forward(state, line, pipeline.log_level),
-            .pending => try wait(native),
+            .pending => try wait(pipeline, native),
             .done => return null,
             .failed => |diag| return raise.diagnostics(state, diag),
             .prepared => {}, // Seen while it was made.

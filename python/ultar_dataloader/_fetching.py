@@ -1,0 +1,114 @@
+"""The threads that answer what native code asks of stores."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from . import _native, _store_index
+from ._stores import Options, StoreFailure, Stores
+
+_STACK_SECONDS = 1.0
+"""How long the end of the interpreter waits for requests under way."""
+
+
+class Fetching:
+    """Stores for the pipelines of one loader. Threads start when something is asked for."""
+
+    def __init__(self, storage_options: Mapping[str, Any] | None) -> None:
+        self.storage_options = None if storage_options is None else dict(storage_options)
+        self.stores = Stores(Options.parse(storage_options))
+        self.native = _native.Remote()
+        self._servers = _Servers(self.native, self.stores)
+        self._process = os.getpid()
+        weakref.finalize(self, self._servers.close)
+
+    def start(self) -> None:
+        """Have somebody answer. Called by pipelines that wait."""
+        self._servers.start()
+
+    def here(self) -> Fetching:
+        """This, or in the child of a fork, where no thread is, another one like it."""
+        if self._process == os.getpid() or not self.stores.is_used():
+            return self
+        return Fetching(self.storage_options)
+
+
+class _Servers:
+    """Knows nothing of who asks, so that it ends when they are gone."""
+
+    def __init__(self, native: _native.Remote, stores: Stores) -> None:
+        self._native = native
+        self._stores = stores
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        _all.add(self)
+
+    def start(self) -> None:
+        with self._lock:
+            if self._threads:
+                return
+        self._add()
+
+    def _add(self) -> None:
+        with self._lock:
+            if len(self._threads) >= self._stores.options.requests:
+                return
+            thread = threading.Thread(target=self._run, name="ultar-fetch", daemon=True)
+            self._threads.append(thread)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._threads.pop()
+                if not self._threads:
+                    raise
+
+    def _run(self) -> None:
+        native = self._native
+        while (job := native.next()) is not None:
+            number, kind, url, offset, size, is_short = job
+            if is_short:
+                self._add()
+            try:
+                if kind == "read":
+                    data, retries = self._stores.insist(partial(self._stores.read, url, offset, size))
+                    native.answer(number, data, retries)
+                    del data
+                elif kind == "size":
+                    version, retries = self._stores.insist(partial(self._stores.version, url))
+                    native.answer_size(number, version.size, retries)
+                else:
+                    native.answer_local(number, _store_index.download(self._stores, url), 0)
+            except StoreFailure as failure:
+                native.fail(number, failure.number, failure.text, getattr(failure, "tries", 0))
+            except BaseException as error:
+                # A thread that ends without an answer would leave somebody waiting for ever.
+                native.fail(number, errno.EIO, f"{type(error).__name__}: {error}", 0)
+
+    def close(self) -> None:
+        self._stores.ending.set()
+        self._native.close()
+
+    def join(self, until: float) -> None:
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+_all: weakref.WeakSet[_Servers] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    servers = list(_all)
+    for one in servers:
+        one.close()
+    until = time.monotonic() + _STACK_SECONDS
+    for one in servers:
+        one.join(until)

@@ -1,0 +1,110 @@
+"""Patterns of URLs: the folder that they have in common is listed once."""
+
+from __future__ import annotations
+
+import errno
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice
+
+from ._errors import ReadError
+from ._stores import StoreFailure, Stores, Version, _obstore, split
+
+_MAGIC = frozenset("*?[{")
+
+
+def expand_url(url: str, stores: Stores) -> list[str]:
+    """The shards that a URL or a pattern of URLs names, in order, as `_paths.expand_one`.
+
+    Raises:
+        ReadError: It names none, or the store cannot be asked.
+        ValueError: It is no URL of an object, or stands for too many names.
+    """
+    try:
+        return _expand(url, stores)
+    except StoreFailure as failure:
+        raise ReadError(failure.number or None, f"{url}: {failure.text}", url) from failure
+
+
+def _expand(url: str, stores: Stores) -> list[str]:
+    scheme, place, path = split(url)
+    base = f"{scheme}://{place}/"
+    if not _MAGIC.intersection(path):
+        return _one(base, path, stores)
+    # `_paths` imports this module.
+    from . import _paths
+
+    names = list(islice(_paths._braces(path), _paths.NAMES_MAX + 1))
+    if len(names) > _paths.NAMES_MAX:
+        raise ValueError(f"{url}: stands for more than {_paths.NAMES_MAX:,} names")
+    if scheme in ("http", "https"):
+        if globs := [name for name in names if _is_glob(name)]:
+            raise ValueError(f"{base}{globs[0]}: a web server lists nothing: name the objects, or use {{000..127}}")
+        return [base + name for name in names]
+    there = _listed(base, _common_folder(path), any("/" in _rest(name, path) for name in names), stores)
+    if path in there:
+        return [base + path]
+    found: list[str] = []
+    for name in names:
+        if name in there:
+            found.append(base + name)
+            continue
+        matches = [key for key in there if _matches(key, name)] if _is_glob(name) else []
+        if not matches:
+            of = "" if name == path else f", from {url}"
+            raise ReadError(errno.ENOENT, f"{base}{name}: no such shard{of}", url)
+        found += [base + key for key in matches]
+    return found
+
+
+def _one(base: str, path: str, stores: Stores) -> list[str]:
+    """An object, or the ``*.tar`` in a folder."""
+    if path and not path.endswith("/"):
+        try:
+            stores.insist(partial(stores.version, base + path))
+            return [base + path]
+        except StoreFailure as failure:
+            if failure.number != errno.ENOENT or base.startswith("http"):
+                raise
+    folder = path.rstrip("/")
+    names = [key for key in _listed(base, folder, False, stores) if key.endswith(".tar")]
+    if not names:
+        raise ReadError(errno.ENOENT, f"{base}{path}: no such object, and no *.tar in a folder of that name", base + path)
+    return [base + key for key in names]
+
+
+def _common_folder(pattern: str) -> str:
+    first = min(pattern.index(char) for char in _MAGIC if char in pattern)
+    return pattern[:first].rpartition("/")[0]
+
+
+def _rest(name: str, pattern: str) -> str:
+    folder = _common_folder(pattern)
+    return name[len(folder) + 1 :] if folder else name
+
+
+def _is_glob(name: str) -> bool:
+    return any(char in name for char in "*?[")
+
+
+def _matches(key: str, pattern: str) -> bool:
+    """As a shell has it: a star does not reach across a slash."""
+    parts, wanted = key.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+
+
+def _listed(base: str, folder: str, is_deep: bool, stores: Stores) -> list[str] | dict[str, None]:
+    """The keys under a folder, in order, whose versions are known from here on."""
+    store, _ = stores.store(base)
+    found, _ = stores.insist(partial(_list, base, store, folder, is_deep))
+    for meta in found:
+        stores.remember(base + meta["path"], Version.of(meta))
+    return dict.fromkeys(sorted(meta["path"] for meta in found))
+
+
+def _list(base: str, store: object, folder: str, is_deep: bool) -> list[dict[str, object]]:
+    obstore = _obstore(base)
+    prefix = folder or None
+    if not is_deep:
+        return list(obstore.list_with_delimiter(store, prefix)["objects"])
+    return [meta for chunk in obstore.list(store, prefix, chunk_size=1000) for meta in chunk]

@@ -1,0 +1,308 @@
+"""Objects in stores: what URLs mean, and requests that are sent until they are answered.
+
+`obstore` speaks the protocols. It is imported when the first URL is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+from ._profile import s3_profile
+
+if TYPE_CHECKING:
+    from obstore.store import MemoryStore
+
+SCHEMES = ("s3", "gs", "az", "https", "http", "memory")
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
+_STATUS = re.compile(r"status code: (\d{3})")
+_T = TypeVar("_T")
+
+
+class StoreFailure(Exception):
+    """A store cannot do what is asked of it, for all that was tried."""
+
+    def __init__(self, number: int, text: str, again: bool = False) -> None:
+        super().__init__(text)
+        self.number = number
+        """Of `errno`, the nearest; 0 where none fits."""
+        self.text = text
+        self.again = again
+        """Another try may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What is known of an object. Reads are of this version, or fail."""
+
+    size: int
+    e_tag: str | None
+    modified: datetime
+
+    @staticmethod
+    def of(meta: Mapping[str, Any]) -> Version:
+        return Version(meta["size"], meta["e_tag"], meta["last_modified"])
+
+    def differs(self, other: Version) -> str | None:
+        """In what, in words."""
+        if self.size != other.size:
+            return f"size {self.size} before, {other.size} now"
+        if self.e_tag != other.e_tag:
+            return f"ETag {self.e_tag} before, {other.e_tag} now"
+        if self.e_tag is None and self.modified != other.modified:
+            return f"changed {self.modified} before, {other.modified} now"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`storage_options`, checked."""
+
+    given: dict[str, Any]
+    """What is for the store itself."""
+    requests: int = 32
+    deadline: float = 60.0
+    timeout: float = 20.0
+    backoff: float = 0.1
+    cache: str | None = None
+
+    @staticmethod
+    def parse(given: Mapping[str, Any] | None) -> Options:
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"storage_options must be a mapping or None, got {type(given).__name__}")
+        rest = dict(given or {})
+        own: dict[str, Any] = {}
+        for name, low, high in (("deadline", 0.0, 86400.0), ("timeout", 0.0, 86400.0), ("backoff", 0.0, 60.0)):
+            if name in rest:
+                own[name] = _number(name, rest.pop(name), low, high)
+        if "requests" in rest:
+            own["requests"] = int(_number("requests", rest.pop("requests"), 1, 1024))
+        if "cache" in rest:
+            own["cache"] = os.path.abspath(rest.pop("cache"))
+        return Options(rest, **own)
+
+
+def _number(name: str, value: object, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"storage_options[{name!r}] must be a number, got {type(value).__name__}: {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"storage_options[{name!r}] must be from {low:g} to {high:g}, got {value!r}")
+    return value
+
+
+def is_url(path: object) -> bool:
+    """Whether a path names an object rather than a file."""
+    return isinstance(path, str) and "://" in path and _URL.fullmatch(path) is not None
+
+
+def split(url: str) -> tuple[str, str, str]:
+    """Scheme, bucket or host, and the object's path there.
+
+    Raises:
+        ValueError: There is no such scheme, or no bucket.
+    """
+    match = _URL.fullmatch(url)
+    scheme = match[1].lower() if match else ""
+    if match is None or scheme not in SCHEMES:
+        raise ValueError(f"{url}: URLs of objects begin with {', '.join(f'{name}://' for name in SCHEMES)}")
+    if not match[2]:
+        raise ValueError(f"{url}: there is no bucket or host in it")
+    path = match[3]
+    # Keys of buckets are as they are written; the store encodes what a web server wants.
+    return scheme, match[2], unquote(path) if scheme in ("http", "https") else path
+
+
+_memory: dict[str, MemoryStore] = {}
+_memory_lock = threading.Lock()
+
+
+def memory_store(name: str) -> MemoryStore:
+    """The store behind ``memory://name/``, of this process, for tests and examples."""
+    obstore = _obstore(f"memory://{name}")
+    with _memory_lock:
+        if name not in _memory:
+            _memory[name] = obstore.store.MemoryStore()
+        return _memory[name]
+
+
+def _obstore(url: str) -> Any:
+    try:
+        import obstore
+        import obstore.store
+    except ImportError as error:
+        raise ImportError(f"{url}: objects in stores need obstore: pip install 'ultar-dataloader[stores]'") from error
+    return obstore
+
+
+class Stores:
+    """Stores by bucket, and what is known of their objects. For any thread."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._lock = threading.Lock()
+        self._stores: dict[tuple[str, str], Any] = {}
+        self._versions: dict[str, Version] = {}
+        self.ending = threading.Event()
+
+    def is_used(self) -> bool:
+        return bool(self._stores)
+
+    def store(self, url: str) -> tuple[Any, str]:
+        """The store of a URL, and the object's path there."""
+        scheme, place, path = split(url)
+        with self._lock:
+            found = self._stores.get((scheme, place))
+        if found is None:
+            found = self._open(scheme, place)
+            with self._lock:
+                found = self._stores.setdefault((scheme, place), found)
+        return found, path
+
+    def _open(self, scheme: str, place: str) -> Any:
+        if scheme == "memory":
+            return memory_store(place)
+        url = f"{scheme}://{place}"
+        obstore = _obstore(url)
+        options = dict(self.options.given)
+        client = {"timeout": timedelta(seconds=self.options.timeout), **options.pop("client_options", {})}
+        client.setdefault("connect_timeout", client["timeout"])
+        # One way to try again: here, where it is counted and has a deadline.
+        options["retry_config"] = {"max_retries": 0, "retry_timeout": timedelta(seconds=self.options.timeout)}
+        if options.pop("anonymous", False):
+            options["skip_signature"] = True
+        elif scheme == "s3":
+            options = {**s3_profile(options), **options}
+        options.pop("profile", None)
+        if str(options.get("endpoint", "")).startswith("http://") or scheme == "http":
+            client.setdefault("allow_http", True)
+        if scheme in ("http", "https"):
+            options = {"retry_config": options["retry_config"]}
+        try:
+            return obstore.store.from_url(url, client_options=client, **options)
+        except Exception as error:
+            raise ValueError(f"{url}: storage_options: {_first_line(error)}") from error
+
+    def version(self, url: str) -> Version:
+        """What is known of an object; asked for once.
+
+        Raises:
+            StoreFailure: It is not there, or cannot be reached.
+        """
+        with self._lock:
+            known = self._versions.get(url)
+        if known is not None:
+            return known
+        store, path = self.store(url)
+        found = Version.of(_obstore(url).head(store, path))
+        return self.remember(url, found)
+
+    def known(self, url: str) -> Version | None:
+        with self._lock:
+            return self._versions.get(url)
+
+    def size(self, url: str) -> int:
+        """In bytes, asked for as long as it takes.
+
+        Raises:
+            StoreFailure: It cannot be had.
+        """
+        return self.insist(partial(self.version, url))[0].size
+
+    def remember(self, url: str, version: Version) -> Version:
+        """The version that counts: what was known first."""
+        with self._lock:
+            return self._versions.setdefault(url, version)
+
+    def forget(self, url: str) -> None:
+        with self._lock:
+            self._versions.pop(url, None)
+
+    def read(self, url: str, offset: int, size: int) -> Any:
+        """Bytes of the object's version that is known, in one request.
+
+        Raises:
+            StoreFailure: Something else came, or the object was changed.
+        """
+        known = self.version(url)
+        store, path = self.store(url)
+        options: dict[str, Any] = {"range": (offset, offset + size)}
+        if known.e_tag is not None and not known.e_tag.startswith("W/"):
+            options["if_match"] = known.e_tag
+        result = _obstore(url).get(store, path, options=options)
+        if difference := known.differs(Version.of(result.meta)):
+            raise StoreFailure(errno.ESTALE, f"the object was changed while it was in use: {difference}")
+        if tuple(result.range) != (offset, offset + size):
+            first, end = result.range
+            raise StoreFailure(errno.EIO, f"the store answered with bytes {first} to {end}", again=True)
+        data = result.bytes()
+        if len(data) != size:
+            raise StoreFailure(errno.EIO, f"the store answered with {len(data)} bytes", again=True)
+        return data
+
+    def put(self, url: str, data: bytes) -> None:
+        store, path = self.store(url)
+        _obstore(url).put(store, path, data)
+        self.forget(url)
+
+    def insist(self, work: Callable[[], _T]) -> tuple[_T, int]:
+        """Try until it succeeds, cannot, or the deadline is over; and how many tries were in vain.
+
+        Raises:
+            StoreFailure: It came to nothing.
+        """
+        begin, tries, pause = time.monotonic(), 0, self.options.backoff
+        while True:
+            try:
+                return work(), tries
+            except BaseException as error:
+                failure = _failure(error)
+                tries += 1
+                left = self.options.deadline - (time.monotonic() - begin)
+                wait = pause * random.uniform(0.5, 1.0)
+                if not failure.again:
+                    raise failure from error
+                if left <= wait or self.ending.is_set():
+                    text = f"given up after {tries} {'try' if tries == 1 else 'tries'} in {time.monotonic() - begin:.1f} s: {failure.text}"
+                    final = StoreFailure(failure.number or errno.ETIMEDOUT, text)
+                    final.tries = tries - 1  # type: ignore[attr-defined]
+                    raise final from error
+            self.ending.wait(wait)
+            pause = min(pause * 2, 5.0)
+
+
+def _failure(error: BaseException) -> StoreFailure:
+    """What an exception of obstore means."""
+    if isinstance(error, StoreFailure):
+        return error
+    name, text = type(error).__name__, _first_line(error)
+    if isinstance(error, FileNotFoundError):
+        return StoreFailure(errno.ENOENT, "no such object")
+    if name in ("PermissionDeniedError", "UnauthenticatedError"):
+        return StoreFailure(errno.EACCES, f"access is denied: {text}")
+    if name == "PreconditionError":
+        return StoreFailure(errno.ESTALE, "the object was changed while it was in use")
+    if name == "GenericError":
+        status = _STATUS.search(str(error))
+        again = status is None or int(status[1]) in (408, 425, 429) or int(status[1]) >= 500
+        return StoreFailure(errno.EIO, text, again)
+    if isinstance(error, (ValueError, ImportError, NotImplementedError)) or name == "NotSupportedError":
+        return StoreFailure(errno.EINVAL, text)
+    if name == "PanicException" and "fork" in text:
+        text = "a store that was used before a fork cannot be used after it: start processes with 'spawn'"
+        return StoreFailure(errno.EINVAL, text)
+    return StoreFailure(errno.EIO, f"{name}: {text}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0].strip()

@@ -1,0 +1,99 @@
+//! The engine's side of objects in stores: it asks `Remote` for what it would ask the
+//! kernel for, and takes what is done in its ticks, so that rows go one way.
+
+const std = @import("std");
+const Diagnostics = @import("../base/Diagnostics.zig");
+const Engine = @import("Engine.zig");
+const OpenFile = @import("OpenFile.zig");
+const Read = @import("Read.zig");
+const Remote = @import("../io/Remote.zig");
+const reading = @import("reading.zig");
+const waiting = @import("waiting.zig");
+
+pub const Error = error{ ReadFailed, Stopped, OutOfMemory };
+
+/// What a client calls, from any thread.
+pub fn wake(client: *Remote.Client) void {
+    const engine: *Engine = @fieldParentPtr("client", client);
+    engine.wake();
+}
+
+/// Null for a path that is no URL.
+pub fn openRemote(engine: *Engine, path: []const u8, diag: *Diagnostics) Error!?*OpenFile {
+    const remote = engine.options.remote orelse return null;
+    if (!Remote.isUrl(path)) return null;
+    const object = try remote.objectOf(path);
+    if (remote.sizeOf(object) == null) try ask(engine, object, .size, diag);
+    const file: *OpenFile = try .openRemote(engine.gpa, object, remote.sizeOf(object).?, &engine.open_count);
+    if (!engine.has_remote) {
+        engine.has_remote = true;
+        // Stores answer late, however fast they are: all of the budget is wanted.
+        engine.queue.window_bytes.store(engine.options.bytes_max, .monotonic);
+    }
+    return file;
+}
+
+/// The path of a file with the content of an index in a store; null for a path that is
+/// no URL. Borrowed from the table of objects.
+pub fn localIndex(engine: *Engine, path: []const u8, diag: *Diagnostics) Error!?[:0]const u8 {
+    const remote = engine.options.remote orelse return null;
+    if (!Remote.isUrl(path)) return null;
+    const object = try remote.objectOf(path);
+    if (object.local == null) try ask(engine, object, .local, diag);
+    return object.local.?;
+}
+
+/// Hand over a request for a read.
+pub fn submit(engine: *Engine, request: *Remote.Request) void {
+    const remote = engine.options.remote.?; // It gave the object that is read.
+    engine.client.remote = remote;
+    remote.submit(request);
+    // Servers are started by the consumer, who may be asleep.
+    if (remote.wantsServers()) engine.queue.event.notify();
+}
+
+/// Take what is done.
+pub fn takeDone(engine: *Engine) void {
+    if (engine.client.pending == 0) return;
+    while (engine.options.remote.?.takeDone(&engine.client)) |request| {
+        reading.completeRemote(@fieldParentPtr("request", request));
+    }
+}
+
+/// Give up what is asked for. Late answers go nowhere.
+pub fn cancel(engine: *Engine) void {
+    if (engine.options.remote) |remote| remote.cancel(&engine.client);
+}
+
+/// A question with an answer that the object keeps. Waits for it; what else goes on
+/// meanwhile is taken care of.
+fn ask(engine: *Engine, object: *Remote.Object, kind: Remote.Kind, diag: *Diagnostics) Error!void {
+    const remote = engine.options.remote.?;
+    var asking: Asking = .{ .engine = engine, .client = .{ .remote = remote, .wake = Asking.wakeEngine } };
+    defer remote.cancel(&asking.client);
+    var request: Remote.Request = .{ .client = &asking.client, .object = object, .kind = kind };
+    remote.submit(&request);
+    if (remote.wantsServers()) engine.queue.event.notify();
+    while (true) {
+        const ticket = engine.idle.ticket();
+        if (remote.takeDone(&asking.client) != null) break;
+        if (engine.isStopping()) return error.Stopped;
+        if (engine.backend_ready.raw) waiting.tick(engine, .block) else engine.idle.wait(ticket, std.time.ns_per_s);
+    }
+    const failure = request.failure orelse return;
+    defer remote.gpa.free(failure.text);
+    diag.set(.read, "cannot open {s}: {s}", .{ object.url, failure.text });
+    diag.errno = failure.errno;
+    diag.setPath(object.url);
+    return error.ReadFailed;
+}
+
+const Asking = struct {
+    engine: *Engine,
+    client: Remote.Client,
+
+    fn wakeEngine(client: *Remote.Client) void {
+        const asking: *Asking = @fieldParentPtr("client", client);
+        asking.engine.wake();
+    }
+};
