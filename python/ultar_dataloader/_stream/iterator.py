@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from operator import itemgetter
+from typing import Any, NamedTuple, NoReturn, Self
 
 from .._errors import UltarError
 from . import run, state
@@ -25,7 +27,7 @@ class Reached(NamedTuple):
 class Progress:
     """How far an iteration has come. The stream and its latest iterator share it."""
 
-    __slots__ = ("ended", "reached", "start", "started")
+    __slots__ = ("_counter", "_reached", "ended", "start", "started")
 
     def __init__(self, start: Start) -> None:
         self.reset(start)
@@ -33,9 +35,27 @@ class Progress:
     def reset(self, start: Start) -> None:
         """Begin anew."""
         self.start = start
-        self.reached = Reached(start.epoch, 0, start.within)
+        self._reached = Reached(start.epoch, 0, start.within)
+        self._counter: itertools.count[int] | None = None
         self.started = False
         self.ended = False
+
+    def reach(self, reached: Reached) -> None:
+        """What was delivered last."""
+        self._reached = reached
+
+    def count(self) -> itertools.count[int]:
+        """What counts steps from now on, as cheaply as can be."""
+        self._counter = itertools.count()
+        return self._counter
+
+    @property
+    def reached(self) -> Reached:
+        if self._counter is None:
+            return self._reached
+        # How a counter says where it stands, without going on.
+        steps: int = self._counter.__reduce__()[1][0]  # type: ignore[index]
+        return Reached(self.start.epoch, steps, 0)
 
     def here(self, plan: Plan) -> Start:
         """Where one would go on that delivers the next element."""
@@ -80,46 +100,42 @@ class StreamIterator(Iterator[Any]):
 
     def __init__(self, plan: Plan, progress: Progress, fingerprint: Callable[[], str]) -> None:
         self._plan = plan
+        self._progress = progress
         self._fingerprint = fingerprint
         self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._begin(progress)
-
-    def _begin(self, progress: Progress) -> None:
-        self._progress = progress
-        progress.started = True
         self._failure: BaseException | None = None
-        elements = run.elements(self._plan, progress.start)
-        if self._plan.depth != 0:
-            elements = Ahead(elements, self._plan.depth, self._plan.source.bytes_ahead)
-        self._elements: Iterator[tuple[Any, int, int, int]] | None = elements
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set `_next`, which gives the next element or raises."""
+        progress = self._progress
+        progress.started = True
+        rows = run.plain_rows(self._plan, progress.start)
+        if rows is None:
+            self._next = _Elements(self._plan, progress).next
+            return
+        # A step a row, and no Python between them.
+        counted = zip(itertools.chain(rows, _end(progress)), progress.count(), strict=False)
+        self._next = map(itemgetter(0), counted).__next__
 
     def __next__(self) -> Any:
-        with self._lock:
-            progress = self._progress
-            elements = self._elements
-            if elements is None or self._process != os.getpid():
-                raise self._refusal()
-            try:
-                value, *reached = next(elements)
-            except StopIteration:
-                progress.ended = True
-                raise
-            except BaseException as error:
-                self._failure = error
-                self._stop()
-                raise
-            progress.reached = Reached._make(reached)
-            return value
+        try:
+            return self._next()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            raise self._failed(error)  # noqa: B904
 
-    def _refusal(self) -> UltarError:
+    def _failed(self, error: BaseException) -> BaseException:
         if self._process != os.getpid():
             return UltarError("this iterator was started before a fork: iterate the stream anew in the child")
         if self._failure is None:
-            return UltarError("the iterator is closed")
-        error = UltarError("this iterator ended with an error; load_state_dict goes on")
-        error.__cause__ = self._failure
-        return error
+            self._failure = error
+            self._next = _closed
+            return error
+        after = UltarError("this iterator ended with an error before; its stream can be iterated from where it was")
+        after.__cause__ = self._failure
+        return after
 
     def state_dict(self) -> dict[str, Any]:
         """As `Stream.state_dict`."""
@@ -132,22 +148,52 @@ class StreamIterator(Iterator[Any]):
             TypeError, ValueError: As `Stream.load_state_dict`.
         """
         start = state.unpack(self._plan, self._fingerprint(), state_dict)
-        with self._lock:
-            self._stop()
-            self._progress.reset(start)
-            self._begin(self._progress)
+        self.close()
+        self._failure = None
+        self._progress.reset(start)
+        self._begin()
 
     def close(self) -> None:
         """Stop reading. Rows and batches stay valid."""
-        self._stop()
-
-    def _stop(self) -> None:
-        elements, self._elements = self._elements, None
-        if isinstance(elements, Ahead):
-            elements.close()
+        self._next = _closed
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Elements:
+    """Elements with their marks, and the marks kept."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self._progress = progress
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        elements = run.elements(plan, progress.start)
+        if plan.depth != 0:
+            elements = Ahead(elements, plan.depth, plan.source.bytes_ahead)
+        self._elements = elements
+
+    def next(self) -> Any:
+        if self._process != os.getpid():
+            raise UltarError("started before a fork")
+        with self._lock:
+            try:
+                value, *reached = next(self._elements)
+            except StopIteration:
+                self._progress.ended = True
+                raise
+            self._progress.reach(Reached._make(reached))
+            return value
+
+
+def _end(progress: Progress) -> Iterator[NoReturn]:
+    progress.ended = True
+    return
+    yield
+
+
+def _closed() -> NoReturn:
+    raise UltarError("the iterator is closed")

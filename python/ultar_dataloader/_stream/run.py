@@ -58,6 +58,16 @@ def elements(plan: Plan, start: Start) -> Iterator[tuple[Any, int, int, int]]:
     return itertools.chain.from_iterable(_epochs(plan, start))
 
 
+def plain_rows(plan: Plan, start: Start) -> Iterator[Any] | None:
+    """The rows alone, where each of them is a step of one epoch, and nothing is done with them."""
+    if plan.stages or plan.batch_size is not None or plan.depth != 0 or plan.repeat != 1:
+        return None
+    if plan.worker[1] > 1 or plan.source.skips:
+        return None
+    split = plan.split(start.epoch, start.position)
+    return plan.source.items(requests(start.epoch, split.share()))
+
+
 def _epochs(plan: Plan, start: Start) -> Iterator[Iterator[tuple[Any, int, int, int]]]:
     last = None if plan.repeat is None else (start.epoch // plan.repeat + 1) * plan.repeat
     first, within = start.phase, start.within
@@ -66,21 +76,10 @@ def _epochs(plan: Plan, start: Start) -> Iterator[Iterator[tuple[Any, int, int, 
             return
         split = plan.split(epoch, start.position if epoch == start.epoch else 0)
         steps = range(first, split.steps, plan.worker[1])
-        if _is_plain(plan):
-            items = plan.source.items(requests(epoch, split.share()))
-            yield zip(items, itertools.repeat(epoch), itertools.count(1), itertools.repeat(0), strict=False)
-        else:
-            yield _epoch(plan, epoch, split, steps, within)
+        yield _epoch(plan, epoch, split, steps, within)
         if plan.repeat is None and split.start == 0 and split.steps == 0:
             raise ValueError(f"repeat() without end of nothing: {plan.source!r} has no step")
         first, within = (steps[-1] + plan.worker[1] if steps else first) - split.steps, 0
-
-
-def _is_plain(plan: Plan) -> bool:
-    """Rows, one after the other, as they come."""
-    return (
-        not plan.stages and not plan.after and plan.batch_size is None and plan.worker[1] == 1 and not plan.source.skips
-    )
 
 
 def _epoch(plan: Plan, epoch: int, split: Split, steps: range, within: int) -> Iterator[tuple[Any, int, int, int]]:
