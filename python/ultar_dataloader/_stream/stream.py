@@ -228,6 +228,10 @@ class Stream(Streamable):
 
     def _skipped(self, skip_list: Iterable[int], skip_ranges: Iterable[tuple[int, int]]) -> Stream:
         plan = self._plan
+        if not isinstance(plan.source, DatasetSource):
+            raise ValueError(
+                "skip counts in rows of one dataset: leave them out of the datasets that are mixed, as in ds[rows]"
+            )
         changed = self._with(
             skip_list=(*plan.skip_list, *skip_list),
             skip_ranges=(*plan.skip_ranges, *((first, stop) for first, stop in skip_ranges)),
