@@ -115,3 +115,11 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> ultar.Dataset:
+    """Sixty numbered rows in three shards, which no test changes."""
+    from streams import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("numbered"))

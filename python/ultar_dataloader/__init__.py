@@ -6,10 +6,14 @@ from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
 from ._native import LoadedRow, Order, __version__
 from ._order import order
+from ._split import Delivery
+from ._stream.mix import mix
+from ._stream.stream import Stream
 
 __all__ = [
     "DataLoader",
     "Dataset",
+    "Delivery",
     "IndexFormatError",
     "IndexProgress",
     "IndexSummary",
@@ -18,11 +22,13 @@ __all__ = [
     "ReadError",
     "Record",
     "ScriptError",
+    "Stream",
     "TarFormatError",
     "UltarError",
     "WriteError",
     "__version__",
     "check",
     "index",
+    "mix",
     "order",
 ]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
-import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
-from . import _index, _loader, _native, _paths, _store_index
-from ._errors import ReadError
+from . import _index, _loader, _native, _paths
 from ._fetching import Fetching
-from ._stores import StoreFailure, is_url
+from ._shards import Shards
+from ._stores import is_url
+from ._stream.streamable import Streamable
+
+if TYPE_CHECKING:
+    from ._stream.stream import Stream
 
 _FEW = 8
 """Rows that are sooner read one by one than by a thread that has to be started."""
@@ -36,7 +39,7 @@ class Record:
     """What metadata rules stored, by query."""
 
 
-class Dataset(Sequence[_native.LoadedRow]):
+class Dataset(Streamable, Sequence[_native.LoadedRow]):
     """A map-style dataset over plain tars: ``len``, ``ds[i]``, slices, lists of rows.
 
     Rows are numbered through all shards, in the order of the shards. Views made by slices,
@@ -51,6 +54,7 @@ class Dataset(Sequence[_native.LoadedRow]):
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
         io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.
+        storage_options: For shards in object stores, as for `DataLoader`.
         on_error: With ``"skip"``, iteration and `read` leave out rows that cannot be read,
             with a warning in the log; ``ds[i]`` always raises.
 
@@ -86,7 +90,7 @@ class Dataset(Sequence[_native.LoadedRow]):
         fetching = Fetching(storage_options)
         named = _paths.expand(shards, fetching.stores)
         paths = tuple(dict.fromkeys(path if is_url(path) else os.path.abspath(path) for path in named))
-        self._store = _Store(paths, fetching, _index.prepare(paths, index, fetching))
+        self._store = Shards(paths, fetching, _index.prepare(paths, index, fetching))
         self._options = options
         self._keys: tuple[str, ...] | None = None
         self._rows: range | array[int] = range(len(self._store.native()))
@@ -199,6 +203,12 @@ class Dataset(Sequence[_native.LoadedRow]):
             metadata=record.get("metadata", {}),
         )
 
+    def stream(self) -> Stream:
+        from ._stream.source import DatasetSource
+        from ._stream.stream import Stream
+
+        return Stream(DatasetSource(self))
+
     def close(self) -> None:
         """Give back indexes and files. Rows stay valid; what is asked for next opens them again."""
         self._store.close()
@@ -252,17 +262,59 @@ class Dataset(Sequence[_native.LoadedRow]):
         return view
 
     def _few(self, rows: array[int]) -> list[_native.LoadedRow]:
-        """Rows, one of which cannot be left out, without reading ahead."""
+        """Rows, none of which may be left out, without reading ahead."""
         if self._store.has_urls:
+            # Whoever waits for a store starts what fetches, and answers Ctrl-C.
             return list(self._pipeline(rows, on_error="raise"))
         reader = self._store.reader(self._keys, self._options["access"])
         return [reader.read(row) for row in rows]
 
-    def _pipeline(self, rows: range | array[int], **options: Any) -> _native.Pipeline:
-        """An epoch over rows of the store."""
-        native, stores = self._store.native(), self._store.fetching
-        options = {**self._options, "stores": stores if self._store.has_urls else None, **options}
-        return native.pipeline(**_places(rows), order=None, keys=self._keys, **options)
+    def _pipeline(
+        self, rows: range | array[int], order: _native.Order | None = None, **options: str
+    ) -> _native.Pipeline:
+        """An epoch over rows of the store; with an order, over places of the order of all rows of the view."""
+        places = _places(rows)
+        if order is not None and not self._has_all_rows:
+            places["rows"] = self._rows if isinstance(self._rows, array) else array("Q", self._rows)
+        native = self._store.native()
+        stores = self._store.fetching if self._store.has_urls else None
+        return native.pipeline(**places, order=order, keys=self._keys, stores=stores, **{**self._options, **options})
+
+    def _numbers(self, places: Iterable[range | array[int]], order: _native.Order | None) -> array[int]:
+        """The store's numbers of the rows at places of an order of the view."""
+        numbers: array[int] = array("Q")
+        for piece in places:
+            if order is None:
+                numbers.extend(array("Q", piece))
+            elif isinstance(piece, range):
+                numbers.extend(order[piece.start : piece.stop : piece.step])
+            else:
+                numbers.extend(map(order.__getitem__, piece))
+        return numbers if self._has_all_rows else array("Q", map(self._rows.__getitem__, numbers))
+
+    @property
+    def _has_all_rows(self) -> bool:
+        return self._rows == range(len(self._store.native()))
+
+    def _view_fingerprint(self) -> str:
+        """Of the shards and of which rows the view has, in which order."""
+        if self._has_all_rows:
+            return self.fingerprint
+        digest = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
+        digest.update(repr(self._rows).encode() if isinstance(self._rows, range) else self._rows.tobytes())
+        return digest.hexdigest()
+
+    def _places_with_stem(self, stem: str) -> list[int]:
+        escaped = "".join(f"\\{byte:03d}" for byte in stem.encode(errors="surrogateescape"))
+        found = self.where(f'stem == "{escaped}"')._rows
+        return list(found if self._has_all_rows else map(self._rows.index, found))
+
+    def _with_options(self, options: dict[str, Any]) -> Self:
+        view = self._view(self._rows)
+        view._options = _loader.reading_options(
+            **{**self._options, "threads": self._options["threads"] or None, **options}
+        )
+        return view
 
     def __repr__(self) -> str:
         shards = len(self.shards)
@@ -292,90 +344,3 @@ def _places(rows: range | array[int]) -> _Places:
     if isinstance(rows, range) and len(rows) > 0:
         return {"count": len(rows), "start": rows.start, "step": rows.step, "rows": None}
     return {"count": len(rows), "start": 0, "step": 1, "rows": rows if isinstance(rows, array) else None}
-
-
-class _Store:
-    """The indexes and open files that views share, opened when they are needed."""
-
-    def __init__(
-        self, paths: tuple[str, ...], fetching: Fetching, indexes: tuple[str, ...], counts: str | None = None
-    ) -> None:
-        self.paths = paths
-        self.has_urls = any(map(is_url, paths))
-        self.fetching = fetching
-        self._indexes = indexes
-        self._counts = counts
-        self._tell_sizes()
-        self._native: _native.Dataset | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self._readers: dict[tuple[object, str], _native.RowReader] = {}
-
-    def _here(self) -> None:
-        # The child of a fork has neither the parent's threads nor the state of its locks.
-        # What is native goes on there by itself, and shares its memory with the parent.
-        if self._process != os.getpid():
-            self.fetching = self.fetching.here()
-            self._tell_sizes()
-            self._reset()
-
-    def _tell_sizes(self) -> None:
-        """What listing has said need not be asked for again, shard by shard."""
-        for path in filter(is_url, self.paths):
-            if (known := self.fetching.stores.known(path)) is not None:
-                self.fetching.native.set_size(path, known.size)
-
-    def native(self) -> _native.Dataset:
-        self._here()
-        with self._lock:
-            if self._native is None:
-                native = _native.Dataset(self.paths, self._indexes)
-                self._check(native)
-                self._native = native
-            return self._native
-
-    def _check(self, native: _native.Dataset) -> None:
-        """That rows have the numbers that they had before."""
-        counts = hashlib.blake2b(array("Q", native.counts()).tobytes(), digest_size=16).hexdigest()
-        if self._counts is None:
-            self._counts = counts
-        elif self._counts != counts:
-            raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
-
-    def fingerprint(self) -> str:
-        counts = self.native().counts()
-        digest = hashlib.blake2b(digest_size=16)
-        for path, count in zip(self.paths, counts, strict=True):
-            try:
-                size = self.fetching.stores.size(path) if is_url(path) else os.path.getsize(path)
-            except StoreFailure as failure:
-                raise ReadError(failure.number, f"{path}: {failure.text}", path) from failure
-            except OSError as error:
-                raise ReadError(error.errno, f"{path}: {error.strerror}", path) from error
-            digest.update(f"{os.path.basename(path)}\0{size}\0{count}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()
-
-    def reader(self, keys: tuple[str, ...] | None, access: str) -> _native.RowReader:
-        native = self.native()
-        with self._lock:
-            found = self._readers.get((keys, access))
-            if found is None:
-                found = self._readers[keys, access] = native.reader(keys, access)
-            return found
-
-    def close(self) -> None:
-        self._here()
-        with self._lock:
-            self._native = None
-            self._readers = {}
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (self.paths, self.fetching.storage_options, self._counts)
-
-
-def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> _Store:
-    fetching = Fetching(storage_options)
-    return _Store(paths, fetching, _index.prepare(paths, "require", fetching), counts)

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 from . import _native, _store_index
-from ._stores import Options, StoreFailure, Stores
+from ._stores import Options, StoreError, Stores
 
-_STACK_SECONDS = 1.0
+_END_SECONDS = 1.0
 """How long the end of the interpreter waits for requests under way."""
 
 
@@ -86,8 +86,8 @@ class _Servers:
                     native.answer_size(number, version.size, retries)
                 else:
                     native.answer_local(number, _store_index.download(self._stores, url), 0)
-            except StoreFailure as failure:
-                native.fail(number, failure.number, failure.text, getattr(failure, "tries", 0))
+            except StoreError as failure:
+                native.fail(number, failure.number, failure.text, failure.retries)
             except BaseException as error:
                 # A thread that ends without an answer would leave somebody waiting for ever.
                 native.fail(number, errno.EIO, f"{type(error).__name__}: {error}", 0)
@@ -109,6 +109,6 @@ def _end() -> None:
     servers = list(_all)
     for one in servers:
         one.close()
-    until = time.monotonic() + _STACK_SECONDS
+    until = time.monotonic() + _END_SECONDS
     for one in servers:
         one.join(until)

@@ -17,7 +17,7 @@ from itertools import islice
 
 from ._errors import ReadError
 from ._store_paths import expand_url
-from ._stores import Stores, is_url
+from ._stores import Options, Stores, is_url
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -35,12 +35,12 @@ def listed(paths: Paths) -> list[str]:
     return [os.fspath(path) for path in paths]
 
 
-def expand(paths: Paths, stores: Stores) -> list[str]:
+def expand(paths: Paths, stores: Stores | None = None) -> list[str]:
     """The shards that all `paths` name, in order. Raises what `expand_one` does."""
     return [name for path in listed(paths) for name in expand_one(path, stores)]
 
 
-def expand_one(path: str, stores: Stores) -> list[str]:
+def expand_one(path: str, stores: Stores | None = None) -> list[str]:
     """The shards that a path or pattern names, in order.
 
     Raises:
@@ -50,7 +50,7 @@ def expand_one(path: str, stores: Stores) -> list[str]:
     if not isinstance(path, str):
         raise TypeError(f"a path must be str, got {type(path).__name__}: {path!r}")
     if is_url(path):
-        return expand_url(path, stores)
+        return expand_url(path, stores or Stores(Options.parse(None)))
     if os.path.lexists(path):
         return _files_of(path)
     names = list(islice(_braces(path), NAMES_MAX + 1))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from . import _native
 from ._errors import ReadError
-from ._stores import StoreFailure, Stores, Version
+from ._stores import StoreError, Stores, Version
 
 if TYPE_CHECKING:
     from ._fetching import Fetching
@@ -45,7 +45,7 @@ def download(stores: Stores, index_url: str) -> str:
     """The path of a file with the content of an index in a store.
 
     Raises:
-        StoreFailure: It cannot be had, or the file not be written.
+        StoreError: It cannot be had, or the file not be written.
     """
     version, _ = stores.insist(partial(stores.version, index_url))
     path = path_of(stores, index_url, version)
@@ -55,7 +55,7 @@ def download(stores: Stores, index_url: str) -> str:
     try:
         _write(path, data)
     except OSError as error:
-        raise StoreFailure(error.errno or errno.EIO, f"cannot keep it in {path}: {error.strerror}") from error
+        raise StoreError(error.errno or errno.EIO, f"cannot keep it in {path}: {error.strerror}") from error
     return path
 
 
@@ -87,7 +87,7 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
         of_shard, _ = stores.insist(partial(stores.version, url))
         try:
             of_index, _ = stores.insist(partial(stores.version, url + SUFFIX))
-        except StoreFailure as failure:
+        except StoreError as failure:
             if failure.number != errno.ENOENT:
                 raise
         else:
@@ -96,8 +96,8 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
         built = path_of(stores, url, of_shard)
         if os.path.exists(built):
             return built
-        raise StoreFailure(errno.ENOENT, f"there is no index beside it{'' if any_age else ' that is not older'}")
-    except StoreFailure as failure:
+        raise StoreError(errno.ENOENT, f"there is no index beside it{'' if any_age else ' that is not older'}")
+    except StoreError as failure:
         raise _read_error(url + SUFFIX, failure) from failure
 
 
@@ -143,7 +143,7 @@ def build(
         with open(path, "rb") as file:
             data = file.read()
         stores.insist(partial(stores.put, url + SUFFIX, data))
-    except StoreFailure as failure:
+    except StoreError as failure:
         counts["warnings"].append(f"{url}: the index stays in {path}: the store does not take it: {failure.text}")
     return counts
 
@@ -151,7 +151,7 @@ def build(
 def _build(fetching: Fetching, url: str, format: Literal["msgpack", "jsonl"], rules: Rules) -> tuple[str, IndexCounts]:
     try:
         version, _ = fetching.stores.insist(partial(fetching.stores.version, url))
-    except StoreFailure as failure:
+    except StoreError as failure:
         raise _read_error(url, failure) from failure
     path = path_of(fetching.stores, url, version)
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -159,5 +159,5 @@ def _build(fetching: Fetching, url: str, format: Literal["msgpack", "jsonl"], ru
     return path, counts
 
 
-def _read_error(url: str, failure: StoreFailure) -> ReadError:
+def _read_error(url: str, failure: StoreError) -> ReadError:
     return ReadError(failure.number or None, f"{url}: {failure.text}", url)

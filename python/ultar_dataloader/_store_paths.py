@@ -6,9 +6,10 @@ import errno
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from ._errors import ReadError
-from ._stores import StoreFailure, Stores, Version, _obstore, split
+from ._stores import StoreError, Stores, Version, _obstore, split
 
 _MAGIC = frozenset("*?[{")
 
@@ -22,7 +23,7 @@ def expand_url(url: str, stores: Stores) -> list[str]:
     """
     try:
         return _expand(url, stores)
-    except StoreFailure as failure:
+    except StoreError as failure:
         raise ReadError(failure.number or None, f"{url}: {failure.text}", url) from failure
 
 
@@ -63,13 +64,15 @@ def _one(base: str, path: str, stores: Stores) -> list[str]:
         try:
             stores.insist(partial(stores.version, base + path))
             return [base + path]
-        except StoreFailure as failure:
+        except StoreError as failure:
             if failure.number != errno.ENOENT or base.startswith("http"):
                 raise
     folder = path.rstrip("/")
     names = [key for key in _listed(base, folder, False, stores) if key.endswith(".tar")]
     if not names:
-        raise ReadError(errno.ENOENT, f"{base}{path}: no such object, and no *.tar in a folder of that name", base + path)
+        raise ReadError(
+            errno.ENOENT, f"{base}{path}: no such object, and no *.tar in a folder of that name", base + path
+        )
     return [base + key for key in names]
 
 
@@ -93,7 +96,7 @@ def _matches(key: str, pattern: str) -> bool:
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
-def _listed(base: str, folder: str, is_deep: bool, stores: Stores) -> list[str] | dict[str, None]:
+def _listed(base: str, folder: str, is_deep: bool, stores: Stores) -> dict[str, None]:
     """The keys under a folder, in order, whose versions are known from here on."""
     store, _ = stores.store(base)
     found, _ = stores.insist(partial(_list, base, store, folder, is_deep))
@@ -102,7 +105,7 @@ def _listed(base: str, folder: str, is_deep: bool, stores: Stores) -> list[str] 
     return dict.fromkeys(sorted(meta["path"] for meta in found))
 
 
-def _list(base: str, store: object, folder: str, is_deep: bool) -> list[dict[str, object]]:
+def _list(base: str, store: object, folder: str, is_deep: bool) -> list[dict[str, Any]]:
     obstore = _obstore(base)
     prefix = folder or None
     if not is_deep:

@@ -30,16 +30,18 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _T = TypeVar("_T")
 
 
-class StoreFailure(Exception):
+class StoreError(Exception):
     """A store cannot do what is asked of it, for all that was tried."""
 
-    def __init__(self, number: int, text: str, again: bool = False) -> None:
+    def __init__(self, number: int, text: str, again: bool = False, retries: int = 0) -> None:
         super().__init__(text)
         self.number = number
         """Of `errno`, the nearest; 0 where none fits."""
         self.text = text
         self.again = again
         """Another try may help."""
+        self.retries = retries
+        """Times that it was asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ class Stores:
         elif scheme == "s3":
             options = {**s3_profile(options), **options}
         options.pop("profile", None)
-        if str(options.get("endpoint", "")).startswith("http://") or scheme == "http":
+        endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
+        if scheme == "http" or (scheme == "s3" and str(endpoint).startswith("http://")):
             client.setdefault("allow_http", True)
         if scheme in ("http", "https"):
             options = {"retry_config": options["retry_config"]}
@@ -197,7 +200,7 @@ class Stores:
         """What is known of an object; asked for once.
 
         Raises:
-            StoreFailure: It is not there, or cannot be reached.
+            StoreError: It is not there, or cannot be reached.
         """
         with self._lock:
             known = self._versions.get(url)
@@ -215,7 +218,7 @@ class Stores:
         """In bytes, asked for as long as it takes.
 
         Raises:
-            StoreFailure: It cannot be had.
+            StoreError: It cannot be had.
         """
         return self.insist(partial(self.version, url))[0].size
 
@@ -232,7 +235,7 @@ class Stores:
         """Bytes of the object's version that is known, in one request.
 
         Raises:
-            StoreFailure: Something else came, or the object was changed.
+            StoreError: Something else came, or the object was changed.
         """
         known = self.version(url)
         store, path = self.store(url)
@@ -241,13 +244,13 @@ class Stores:
             options["if_match"] = known.e_tag
         result = _obstore(url).get(store, path, options=options)
         if difference := known.differs(Version.of(result.meta)):
-            raise StoreFailure(errno.ESTALE, f"the object was changed while it was in use: {difference}")
+            raise StoreError(errno.ESTALE, f"the object was changed while it was in use: {difference}")
         if tuple(result.range) != (offset, offset + size):
             first, end = result.range
-            raise StoreFailure(errno.EIO, f"the store answered with bytes {first} to {end}", again=True)
+            raise StoreError(errno.EIO, f"the store answered with bytes {first} to {end}", again=True)
         data = result.bytes()
         if len(data) != size:
-            raise StoreFailure(errno.EIO, f"the store answered with {len(data)} bytes", again=True)
+            raise StoreError(errno.EIO, f"the store answered with {len(data)} bytes", again=True)
         return data
 
     def put(self, url: str, data: bytes) -> None:
@@ -259,7 +262,7 @@ class Stores:
         """Try until it succeeds, cannot, or the deadline is over; and how many tries were in vain.
 
         Raises:
-            StoreFailure: It came to nothing.
+            StoreError: It came to nothing.
         """
         begin, tries, pause = time.monotonic(), 0, self.options.backoff
         while True:
@@ -273,35 +276,34 @@ class Stores:
                 if not failure.again:
                     raise failure from error
                 if left <= wait or self.ending.is_set():
-                    text = f"given up after {tries} {'try' if tries == 1 else 'tries'} in {time.monotonic() - begin:.1f} s: {failure.text}"
-                    final = StoreFailure(failure.number or errno.ETIMEDOUT, text)
-                    final.tries = tries - 1  # type: ignore[attr-defined]
-                    raise final from error
+                    times = f"{tries} {'try' if tries == 1 else 'tries'} in {time.monotonic() - begin:.1f} s"
+                    text = f"given up after {times}: {failure.text}"
+                    raise StoreError(failure.number, text, retries=tries - 1) from error
             self.ending.wait(wait)
             pause = min(pause * 2, 5.0)
 
 
-def _failure(error: BaseException) -> StoreFailure:
+def _failure(error: BaseException) -> StoreError:
     """What an exception of obstore means."""
-    if isinstance(error, StoreFailure):
+    if isinstance(error, StoreError):
         return error
     name, text = type(error).__name__, _first_line(error)
     if isinstance(error, FileNotFoundError):
-        return StoreFailure(errno.ENOENT, "no such object")
+        return StoreError(errno.ENOENT, "no such object")
     if name in ("PermissionDeniedError", "UnauthenticatedError"):
-        return StoreFailure(errno.EACCES, f"access is denied: {text}")
+        return StoreError(errno.EACCES, f"access is denied: {text}")
     if name == "PreconditionError":
-        return StoreFailure(errno.ESTALE, "the object was changed while it was in use")
+        return StoreError(errno.ESTALE, "the object was changed while it was in use")
     if name == "GenericError":
         status = _STATUS.search(str(error))
-        again = status is None or int(status[1]) in (408, 425, 429) or int(status[1]) >= 500
-        return StoreFailure(errno.EIO, text, again)
+        again = int(status[1]) in (408, 425, 429) or int(status[1]) >= 500 if status else "builder error" not in text
+        return StoreError(errno.EIO, text, again)
     if isinstance(error, (ValueError, ImportError, NotImplementedError)) or name == "NotSupportedError":
-        return StoreFailure(errno.EINVAL, text)
+        return StoreError(errno.EINVAL, text)
     if name == "PanicException" and "fork" in text:
         text = "a store that was used before a fork cannot be used after it: start processes with 'spawn'"
-        return StoreFailure(errno.EINVAL, text)
-    return StoreFailure(errno.EIO, f"{name}: {text}")
+        return StoreError(errno.EINVAL, text)
+    return StoreError(errno.EIO, f"{name}: {text}")
 
 
 def _first_line(error: BaseException) -> str:

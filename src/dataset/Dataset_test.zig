@@ -20,6 +20,8 @@ const rows_count = 24;
 const Shards = struct {
     tars: [shards_count]TestFile,
     paths: [shards_count][]const u8,
+    index_buffers: [shards_count][600]u8,
+    index_paths: [shards_count][]const u8,
 
     fn init(shards: *Shards) !void {
         var number: usize = 0;
@@ -43,9 +45,10 @@ const Shards = struct {
     }
 
     fn writeIndex(shards: *Shards, s: usize, content: []const u8) !void {
-        var buffer: [600]u8 = undefined;
+        const buffer = &shards.index_buffers[s];
         var beside = shards.tars[s];
-        const path = try std.fmt.bufPrintZ(&buffer, "{s}.utix", .{shards.paths[s]});
+        const path = try std.fmt.bufPrintZ(buffer, "{s}.utix", .{shards.paths[s]});
+        shards.index_paths[s] = path;
         @memcpy(beside.path_buffer[0 .. path.len + 1], buffer[0 .. path.len + 1]);
         beside.path_len = path.len;
         try beside.write(content);
@@ -56,7 +59,7 @@ const Shards = struct {
     }
 
     fn open(shards: *const Shards, gpa: std.mem.Allocator, diag: *Diagnostics) !*Dataset {
-        return .open(gpa, &shards.paths, diag);
+        return .open(gpa, &shards.paths, &shards.index_paths, diag);
     }
 };
 

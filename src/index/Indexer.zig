@@ -109,7 +109,6 @@ fn freeParts(indexer: *Indexer) void {
     indexer.metadata_map.deinit(indexer.gpa);
 }
 
-
 fn walk(indexer: *Indexer, stop: ?*const std.atomic.Value(bool)) Error!void {
     var scanner: Scanner = .init(indexer.gpa, indexer.path, indexer.window.file_size);
     defer scanner.deinit();

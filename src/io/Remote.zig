@@ -88,6 +88,8 @@ pub const Stats = struct {
     /// Requests that had to be sent again.
     retries: u64 = 0,
     latency: Latency = .{},
+    /// At this moment.
+    pending: u32 = 0,
 };
 
 /// What a server is to do. The URL is the object's.
@@ -233,7 +235,9 @@ pub fn cancel(remote: *Remote, client: *Client) void {
 pub fn statsOf(remote: *Remote, client: *const Client) Stats {
     remote.mutex.lock();
     defer remote.mutex.unlock();
-    return client.stats;
+    var stats = client.stats;
+    stats.pending = client.pending;
+    return stats;
 }
 
 /// For servers: waits for work. Null when there will be none any more.

@@ -278,7 +278,7 @@ pub fn stats(pipeline: *Pipeline) Stats {
         .read_bytes = counters.read_bytes.get(),
         .rows_ahead = engine.queue.rowsAhead(),
         .bytes_ahead = engine.queue.bytesAhead(),
-        .in_flight = if (has_backend) engine.backend.inFlight() else 0,
+        .in_flight = asked.pending + if (has_backend) engine.backend.inFlight() else 0,
         // Whatever is not spent waiting is spent in the script.
         .script_ns = wall_ns -| storage_ns -| consumer_ns,
         .storage_ns = storage_ns,

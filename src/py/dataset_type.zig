@@ -192,8 +192,8 @@ fn tryReader(dataset: *DatasetObject, arguments: *abi.Object) raise.Error!*abi.O
 }
 
 const option_names = [_][:0]const u8{
-    "count", "start",  "step",    "order",         "rows",           "keys",
-    "io",    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error",
+    "count",  "start",  "step",    "order",         "rows",           "keys",
+    "io",     "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error",
     "stores",
 };
 

@@ -12,8 +12,7 @@ const remote_type = @import("remote_type.zig");
 
 const names = [_][:0]const u8{
     "source", "config",  "name",          "search_dir",     "rank",     "world_size", "log_level", "io",
-    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error", "stores",
-    "dry",
+    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error", "stores",     "dry",
 };
 
 pub const Given = struct {

@@ -1,0 +1,102 @@
+"""The shards of a dataset, which its views share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+from . import _index, _native
+from ._errors import ReadError
+from ._fetching import Fetching
+from ._stores import StoreError, is_url
+
+
+class Shards:
+    """The indexes and open files that views share, opened when they are needed."""
+
+    def __init__(
+        self, paths: tuple[str, ...], fetching: Fetching, indexes: tuple[str, ...], counts: str | None = None
+    ) -> None:
+        self.paths = paths
+        self.has_urls = any(map(is_url, paths))
+        self.fetching = fetching
+        self._indexes = indexes
+        self._counts = counts
+        self._tell_sizes()
+        self._native: _native.Dataset | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._readers: dict[tuple[object, str], _native.RowReader] = {}
+
+    def _here(self) -> None:
+        # The child of a fork has neither the parent's threads nor the state of its locks.
+        # What is native goes on there by itself, and shares its memory with the parent.
+        if self._process != os.getpid():
+            self.fetching = self.fetching.here()
+            self._tell_sizes()
+            self._reset()
+
+    def _tell_sizes(self) -> None:
+        """What listing has said need not be asked for again, shard by shard."""
+        for path in filter(is_url, self.paths):
+            if (known := self.fetching.stores.known(path)) is not None:
+                self.fetching.native.set_size(path, known.size)
+
+    def native(self) -> _native.Dataset:
+        self._here()
+        with self._lock:
+            if self._native is None:
+                native = _native.Dataset(self.paths, self._indexes)
+                self._check(native)
+                self._native = native
+            return self._native
+
+    def _check(self, native: _native.Dataset) -> None:
+        """That rows have the numbers that they had before."""
+        counts = hashlib.blake2b(array("Q", native.counts()).tobytes(), digest_size=16).hexdigest()
+        if self._counts is None:
+            self._counts = counts
+        elif self._counts != counts:
+            raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
+
+    def fingerprint(self) -> str:
+        counts = self.native().counts()
+        digest = hashlib.blake2b(digest_size=16)
+        for path, count in zip(self.paths, counts, strict=True):
+            try:
+                size = self.fetching.stores.size(path) if is_url(path) else os.path.getsize(path)
+            except StoreError as failure:
+                raise ReadError(failure.number, f"{path}: {failure.text}", path) from failure
+            except OSError as error:
+                raise ReadError(error.errno, f"{path}: {error.strerror}", path) from error
+            digest.update(f"{os.path.basename(path)}\0{size}\0{count}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def reader(self, keys: tuple[str, ...] | None, access: str) -> _native.RowReader:
+        native = self.native()
+        with self._lock:
+            found = self._readers.get((keys, access))
+            if found is None:
+                found = self._readers[keys, access] = native.reader(keys, access)
+            return found
+
+    def close(self) -> None:
+        self._here()
+        with self._lock:
+            self._native = None
+            self._readers = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reopen, (self.paths, self.fetching.storage_options, self._counts)
+
+
+def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> Shards:
+    fetching = Fetching(storage_options)
+    return Shards(paths, fetching, _index.prepare(paths, "require", fetching), counts)
