@@ -7,6 +7,7 @@ from ._loader import DataLoader
 from ._native import LoadedRow, Order, __version__
 from ._order import order
 from ._split import Delivery
+from ._stores import memory_store
 from ._stream.mix import mix
 from ._stream.stream import Stream
 
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "check",
     "index",
+    "memory_store",
     "mix",
     "order",
 ]

@@ -23,8 +23,8 @@ class Fetching:
     """Stores for the pipelines of one loader. Threads start when something is asked for."""
 
     def __init__(self, storage_options: Mapping[str, Any] | None) -> None:
-        self.storage_options = None if storage_options is None else dict(storage_options)
         self.stores = Stores(Options.parse(storage_options))
+        self.storage_options = None if storage_options is None else dict(storage_options)
         self.native = _native.Remote()
         self._servers = _Servers(self.native, self.stores)
         self._process = os.getpid()

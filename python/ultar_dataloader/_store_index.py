@@ -101,6 +101,20 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
         raise _read_error(url + SUFFIX, failure) from failure
 
 
+def any_index(stores: Stores, url: str) -> str:
+    """A file with an index, given its URL or that of its object.
+
+    Raises:
+        ReadError: There is none.
+    """
+    if not url.endswith(SUFFIX):
+        return fetch(stores, url, any_age=True)
+    try:
+        return download(stores, url)
+    except StoreError as failure:
+        raise _read_error(url, failure) from failure
+
+
 def find(fetching: Fetching, url: str, mode: str) -> str:
     """A file with the index of an object, for a dataset: built here if need be.
 

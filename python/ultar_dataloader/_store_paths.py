@@ -19,7 +19,8 @@ def expand_url(url: str, stores: Stores) -> list[str]:
 
     Raises:
         ReadError: It names none, or the store cannot be asked.
-        ValueError: It is no URL of an object, or stands for too many names.
+        ValueError: It is no URL of an object, stands for too many names, or an option is wrong.
+        ImportError: obstore is not here.
     """
     try:
         return _expand(url, stores)
@@ -30,6 +31,7 @@ def expand_url(url: str, stores: Stores) -> list[str]:
 def _expand(url: str, stores: Stores) -> list[str]:
     scheme, place, path = split(url)
     base = f"{scheme}://{place}/"
+    stores.store(url)  # What is wrong with options is said now.
     if not _MAGIC.intersection(path):
         return _one(base, path, stores)
     # `_paths` imports this module.

@@ -27,6 +27,7 @@ SCHEMES = ("s3", "gs", "az", "https", "http", "memory")
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _T = TypeVar("_T")
 
 
@@ -120,13 +121,13 @@ def split(url: str) -> tuple[str, str, str]:
         raise ValueError(f"{url}: URLs of objects begin with {', '.join(f'{name}://' for name in SCHEMES)}")
     if not match[2]:
         raise ValueError(f"{url}: there is no bucket or host in it")
-    path = match[3]
-    # Keys of buckets are as they are written; the store encodes what a web server wants.
-    return scheme, match[2], unquote(path) if scheme in ("http", "https") else path
+    return scheme, match[2], match[3]
 
 
 _memory: dict[str, MemoryStore] = {}
 _memory_lock = threading.Lock()
+_process: int | None = None
+"""Which one uses obstore."""
 
 
 def memory_store(name: str) -> MemoryStore:
@@ -144,6 +145,13 @@ def _obstore(url: str) -> Any:
         import obstore.store
     except ImportError as error:
         raise ImportError(f"{url}: objects in stores need obstore: pip install 'ultar-dataloader[stores]'") from error
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    elif _process != os.getpid():
+        # The threads of its runtime are not here: whoever asks it would wait for ever.
+        text = "stores that were used before a fork cannot be used after it: start processes with 'spawn'"
+        raise StoreError(errno.EINVAL, text)
     return obstore
 
 
@@ -163,6 +171,8 @@ class Stores:
     def store(self, url: str) -> tuple[Any, str]:
         """The store of a URL, and the object's path there."""
         scheme, place, path = split(url)
+        if scheme in ("http", "https"):
+            path = unquote(path)  # The store encodes it. Keys of buckets are as they are written.
         with self._lock:
             found = self._stores.get((scheme, place))
         if found is None:
@@ -294,14 +304,13 @@ def _failure(error: BaseException) -> StoreError:
         return StoreError(errno.EACCES, f"access is denied: {text}")
     if name == "PreconditionError":
         return StoreError(errno.ESTALE, "the object was changed while it was in use")
+    if "non-partial response" in text or "Range request not supported" in text:
+        return StoreError(errno.EINVAL, "the server sends whole objects and no ranges of them")
     if name == "GenericError":
         status = _STATUS.search(str(error))
-        again = int(status[1]) in (408, 425, 429) or int(status[1]) >= 500 if status else "builder error" not in text
+        again = int(status[1]) in _AGAIN if status else "builder error" not in text
         return StoreError(errno.EIO, text, again)
     if isinstance(error, (ValueError, ImportError, NotImplementedError)) or name == "NotSupportedError":
-        return StoreError(errno.EINVAL, text)
-    if name == "PanicException" and "fork" in text:
-        text = "a store that was used before a fork cannot be used after it: start processes with 'spawn'"
         return StoreError(errno.EINVAL, text)
     return StoreError(errno.EIO, f"{name}: {text}")
 

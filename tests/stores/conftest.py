@@ -86,7 +86,7 @@ class Bucket:
         obstore.put(self.store, key, data)
         return f"{self.url}/{key}"
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         return sorted(meta["path"] for chunk in obstore.list(self.store) for meta in chunk)
 
     def put_shards(self, shards: int, rows_each: int, size: int = 5000, index: bool = True) -> str:

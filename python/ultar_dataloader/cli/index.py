@@ -7,6 +7,7 @@ import json
 
 from .. import _index
 from .._progress import bytes_text, count_text
+from . import storage
 from .text import error, warning
 
 DESCRIPTION = """\
@@ -17,7 +18,7 @@ to date are skipped. The exit status is 0 only if every shard was indexed whole.
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("index", help="build or check the indexes of shards", description=DESCRIPTION)
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a tar, a folder of them, a glob, or shard-{000..127}.tar"
+        "paths", nargs="+", metavar="PATH", help="a tar, a folder of them, a glob, shard-{000..127}.tar, or a URL"
     )
     parser.add_argument("--force", action="store_true", help="build indexes that are up to date, too")
     parser.add_argument("--check", action="store_true", help="compare the indexes with the shards, and change nothing")
@@ -33,6 +34,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="KEY:QUERY;QUERY",
         help="pick values out of a JSON member into the index, such as '.json:.label;.size[0]'; may be repeated",
     )
+    storage.add_to(parser)
     parser.set_defaults(verb=run)
 
 
@@ -44,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             metadata_rules=arguments.meta_rule,
             on_error="skip",
             progress=True,
+            storage_options=storage.options(arguments),
         )
     else:
         summary = _index.index(
@@ -54,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             metadata_rules=arguments.meta_rule,
             on_error="skip",
             progress=True,
+            storage_options=storage.options(arguments),
         )
     for text in summary.warnings:
         warning(text)

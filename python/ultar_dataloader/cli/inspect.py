@@ -9,9 +9,12 @@ from array import array
 from dataclasses import dataclass, field
 from statistics import median_low
 
-from .. import _native
+from .. import _native, _store_index
+from .._fetching import Fetching
 from .._index import index_path
 from .._progress import bytes_text, count_text
+from .._stores import is_url
+from . import storage
 from .text import table
 
 BAR_CHARS = 40
@@ -22,6 +25,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("inspect", help="show what is in an index", description="Show what an index says.")
     parser.add_argument("path", metavar="SHARD|INDEX", help="a shard that has its index beside it, or an index")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
+    storage.add_to(parser)
     parser.set_defaults(verb=run)
 
 
@@ -39,12 +43,15 @@ class _Found:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    found = _read(_find_index(arguments.path))
+    found = _read(_find_index(arguments))
     print(json.dumps(_as_json(found), ensure_ascii=False) if arguments.json else "\n".join(_as_text(found)))
     return 0
 
 
-def _find_index(path: str) -> str:
+def _find_index(arguments: argparse.Namespace) -> str:
+    path: str = arguments.path
+    if is_url(path):
+        return _store_index.any_index(Fetching(storage.options(arguments)).stores, path)
     if os.path.isfile(index_path(path)):
         return index_path(path)
     if path.endswith(".tar") and os.path.isfile(path):

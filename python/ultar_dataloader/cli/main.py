@@ -15,7 +15,7 @@ from .text import error
 INTERRUPTED = 130
 """What shells expect of a command that Ctrl-C ended."""
 
-EXPECTED = (UltarError, OSError, ValueError, TypeError, MemoryError)
+EXPECTED = (UltarError, OSError, ValueError, TypeError, MemoryError, ImportError)
 """What files, scripts and arguments can cause. Anything else is a fault of ours, and shows
 its traceback."""
 

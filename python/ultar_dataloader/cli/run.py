@@ -15,6 +15,7 @@ from .._errors import UltarError
 from .._loader import ACCESS_CHOICES, IO_CHOICES, PREFETCH_ROWS, DataLoader
 from .._native import LoadedRow
 from .._progress import bytes_text, count_text
+from . import storage
 from .text import error, json_value, preview, table
 
 DESCRIPTION = """\
@@ -49,6 +50,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--watch", action="store_true", help="run again whenever the script is saved, until Ctrl-C")
     parser.add_argument("--io", choices=IO_CHOICES, default="auto", help="how to read (default: auto)")
     parser.add_argument("--access", choices=ACCESS_CHOICES, default="auto", help="how bytes reach rows (default: auto)")
+    storage.add_to(parser)
     parser.set_defaults(verb=run)
 
 
@@ -141,6 +143,7 @@ def _run_once(arguments: argparse.Namespace, config: dict[str, object], is_saved
         arguments.world_size,
         io=arguments.io,
         access=arguments.access,
+        storage_options=storage.options(arguments),
         # No further than what is shown: a script that is looked at may be slow.
         prefetch_rows=PREFETCH_ROWS if arguments.limit is None else min(max(arguments.limit, 1), PREFETCH_ROWS),
     )
