@@ -278,6 +278,10 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
                 numbers.extend(map(order.__getitem__, piece))
         return numbers if self._has_all_rows else array("Q", map(self._rows.__getitem__, numbers))
 
+    def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
+        options = self._options
+        return self._store.native().gatherer(fields, access=options["access"], threads=options["threads"])
+
     @property
     def _has_all_rows(self) -> bool:
         return self._rows == range(len(self._store.native()))

@@ -33,6 +33,16 @@ class IndexFormatError(UltarError, ValueError):
     """The index."""
 
 
+class FieldError(UltarError, ValueError):
+    """A payload is not what the declared field says: another type, shape or size, or no such key.
+
+    ``offset`` and ``length`` tell the payload in the shard, in bytes.
+    """
+
+    filename: str | None = None
+    """The shard."""
+
+
 class _FileError(UltarError, OSError):
     """An ``OSError`` whose whole text is the engine's message."""
 
@@ -91,6 +101,8 @@ def from_native(
             error = WriteError(errno or None, message, filename)
         case 6:
             return MemoryError(message)
+        case 8:
+            error = _plain(FieldError, message, filename)
         case _:
             error = UltarError(message)
     if offset is not None:
