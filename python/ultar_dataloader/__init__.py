@@ -1,7 +1,7 @@
 """The public names of ultar_dataloader, and nothing else."""
 
 from ._dataset import Dataset, Record
-from ._errors import IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
+from ._errors import DecodeError, IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
 from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
 from ._native import LoadedRow, Order, __version__
@@ -10,6 +10,7 @@ from ._order import order
 __all__ = [
     "DataLoader",
     "Dataset",
+    "DecodeError",
     "IndexFormatError",
     "IndexProgress",
     "IndexSummary",
