@@ -9,10 +9,14 @@ import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _index, _loader, _native, _paths
 from ._errors import ReadError
+from ._stream.streamable import Streamable
+
+if TYPE_CHECKING:
+    from ._stream.stream import Stream
 
 _FEW = 8
 """Rows that are sooner read one by one than by a thread that has to be started."""
@@ -34,7 +38,7 @@ class Record:
     """What metadata rules stored, by query."""
 
 
-class Dataset(Sequence[_native.LoadedRow]):
+class Dataset(Streamable, Sequence[_native.LoadedRow]):
     """A map-style dataset over plain tars: ``len``, ``ds[i]``, slices, lists of rows.
 
     Rows are numbered through all shards, in the order of the shards. Views made by slices,
@@ -197,6 +201,12 @@ class Dataset(Sequence[_native.LoadedRow]):
             metadata=record.get("metadata", {}),
         )
 
+    def stream(self) -> Stream:
+        from ._stream.source import DatasetSource
+        from ._stream.stream import Stream
+
+        return Stream(DatasetSource(self))
+
     def close(self) -> None:
         """Give back indexes and files. Rows stay valid; what is asked for next opens them again."""
         self._store.close()
@@ -249,9 +259,48 @@ class Dataset(Sequence[_native.LoadedRow]):
         view._rows = rows
         return view
 
-    def _pipeline(self, rows: range | array[int]) -> _native.Pipeline:
-        """An epoch over rows of the store."""
-        return self._store.native().pipeline(**_places(rows), order=None, keys=self._keys, **self._options)
+    def _pipeline(self, rows: range | array[int], order: _native.Order | None = None) -> _native.Pipeline:
+        """An epoch over rows of the store; with an order, over places of the order of all rows of the view."""
+        places = _places(rows)
+        if order is not None and not self._has_all_rows:
+            places["rows"] = self._rows if isinstance(self._rows, array) else array("Q", self._rows)
+        return self._store.native().pipeline(**places, order=order, keys=self._keys, **self._options)
+
+    def _numbers(self, places: Iterable[range | array[int]], order: _native.Order | None) -> array[int]:
+        """The store's numbers of the rows at places of an order of the view."""
+        numbers: array[int] = array("Q")
+        for piece in places:
+            if order is None:
+                numbers.extend(array("Q", piece))
+            elif isinstance(piece, range):
+                numbers.extend(order[piece.start : piece.stop : piece.step])
+            else:
+                numbers.extend(map(order.__getitem__, piece))
+        return numbers if self._has_all_rows else array("Q", map(self._rows.__getitem__, numbers))
+
+    @property
+    def _has_all_rows(self) -> bool:
+        return self._rows == range(len(self._store.native()))
+
+    def _view_fingerprint(self) -> str:
+        """Of the shards and of which rows the view has, in which order."""
+        if self._has_all_rows:
+            return self.fingerprint
+        digest = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
+        digest.update(repr(self._rows).encode() if isinstance(self._rows, range) else self._rows.tobytes())
+        return digest.hexdigest()
+
+    def _places_with_stem(self, stem: str) -> list[int]:
+        escaped = "".join(f"\\{byte:03d}" for byte in stem.encode(errors="surrogateescape"))
+        found = self.where(f'stem == "{escaped}"')._rows
+        return list(found if self._has_all_rows else map(self._rows.index, found))
+
+    def _with_options(self, options: dict[str, Any]) -> Self:
+        view = self._view(self._rows)
+        view._options = _loader.reading_options(
+            **{**self._options, "threads": self._options["threads"] or None, **options}
+        )
+        return view
 
     def __repr__(self) -> str:
         shards = len(self.shards)

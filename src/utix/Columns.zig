@@ -35,6 +35,7 @@ iidx_list: std.ArrayList(u64) = .empty,
 pending: Pending = .{},
 
 const block_records = 8;
+const prefetched_lines = 5;
 
 const Block = extern struct {
     offsets: [block_records]u64,
@@ -171,6 +172,18 @@ fn appendIidx(columns: *Columns, iidx: u64) Allocator.Error!void {
         for (0..columns.count) |i| columns.iidx_list.appendAssumeCapacity(columns.iidx_base +% i);
     }
     try columns.iidx_list.append(columns.gpa, iidx);
+}
+
+/// Have the processor fetch where record `i`, below `count`, lies; then, some
+/// records later, what lies there. Records at random are otherwise waited for.
+pub fn prefetchBlock(columns: *const Columns, i: usize) void {
+    @prefetch(&columns.blocks.items[i / block_records], .{});
+}
+
+pub fn prefetchRecord(columns: *const Columns, i: usize) void {
+    const block: [*]const u8 = @ptrCast(columns.blocks.items[i / block_records]);
+    // The head and the numbers of a few members; more text than that is seldom.
+    inline for (0..prefetched_lines) |line| @prefetch(block + line * std.atomic.cache_line, .{});
 }
 
 /// After `finish`. `i` must be below `count`.
