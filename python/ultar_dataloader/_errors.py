@@ -43,6 +43,18 @@ class FieldError(UltarError, ValueError):
     """The shard."""
 
 
+class DecodeError(UltarError, ValueError):
+    """An entry is not what its decoder takes. ``__cause__`` is what the decoder raised.
+
+    ``offset`` and ``length`` tell where its payload lies in the shard, in bytes.
+    """
+
+    filename: str | None = None
+    """The shard."""
+    key: str | None = None
+    """Of the entry."""
+
+
 class _FileError(UltarError, OSError):
     """An ``OSError`` whose whole text is the engine's message."""
 
