@@ -6,10 +6,15 @@ test {
     _ = @import("base/Divider.zig");
     _ = @import("base/Order.zig");
     _ = @import("base/Permutation.zig");
+    _ = @import("base/crc32c.zig");
     _ = @import("base/os.zig");
     _ = @import("base/sync.zig");
     _ = @import("cli/args.zig");
     _ = @import("cli/run.zig");
+    _ = @import("container/container.zig");
+    _ = @import("container/fuzz_test.zig");
+    _ = @import("container/parts.zig");
+    _ = @import("container/parsers_test.zig");
     _ = @import("dataset/Dataset.zig");
     _ = @import("dataset/Dataset_test.zig");
     _ = @import("dataset/Numbers.zig");

@@ -1,7 +1,7 @@
 """The public names of ultar_dataloader, and nothing else."""
 
 from ._dataset import Dataset, Record
-from ._errors import IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
+from ._errors import IndexFormatError, ReadError, ScriptError, ShardFormatError, TarFormatError, UltarError, WriteError
 from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
 from ._native import LoadedRow, Order, __version__
@@ -18,6 +18,7 @@ __all__ = [
     "ReadError",
     "Record",
     "ScriptError",
+    "ShardFormatError",
     "TarFormatError",
     "UltarError",
     "WriteError",
