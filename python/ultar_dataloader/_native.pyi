@@ -439,11 +439,14 @@ def index_shard(
     format: Literal["msgpack", "jsonl"],
     rules: Sequence[tuple[str, Sequence[str]]],
     check: bool,
+    verify: bool,
 ) -> IndexCounts:
     """Write the index of a shard, ``PATH.utix``, or with ``check`` compare the one that is there.
 
+    With ``verify``, payloads that have checksums are read, and compared with them.
+
     Raises:
-        TarFormatError: The shard is malformed; says at which offset.
+        ShardFormatError: The shard is malformed; says at which offset. Of a tar, TarFormatError.
         IndexFormatError: With ``check``: the index is malformed or does not match.
         ReadError: The shard (or with ``check`` the index) cannot be read.
         WriteError: The index cannot be written.
