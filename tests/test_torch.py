@@ -25,23 +25,14 @@ ROWS = 50
 # Workers by fork: what it is that Python 3.12 and later warn of, and PyTorch does.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-    # torchdata calls what this version of PyTorch no longer wants.
-    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
     # Three workers on a machine with two cores.
     pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes:UserWarning"),
 ]
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("torch")
-    for shard in range(2):
-        rows = range(shard * ROWS // 2, (shard + 1) * ROWS // 2)
-        samples = {
-            f"{i:03}": {".cls": b"%d" % i, ".json": b'{"i": %d}' % i, ".bin": bytes([i]) * (i % 5)} for i in rows
-        }
-        write_tar(folder / f"{shard}.tar", samples)
-    return Dataset(folder)
+@pytest.fixture
+def dataset(numbered: Dataset) -> Dataset:
+    return numbered
 
 
 def numbers(batches: Iterable[Any]) -> list[list[int]]:
