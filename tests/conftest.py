@@ -128,3 +128,11 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> ultar.Dataset:
             {f"{i:03}": {".cls": b"%d" % i, ".json": b'{"i": %d}' % i, ".bin": bytes([i]) * (i % 5)} for i in rows},
         )
     return ultar.Dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> ultar.Dataset:
+    """Sixty numbered rows in three shards, which no test changes."""
+    from streams import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("numbered"))

@@ -11,7 +11,21 @@ SRC = ROOT / "src"
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 # Bottom to top: a file imports from its own folder, or from one further left.
-LAYERS = ["base", "tar", "msgpack", "io", "utix", "index", "engine", "dataset", "lua", "loader", "py", "cli"]
+LAYERS = [
+    "base",
+    "tar",
+    "msgpack",
+    "io",
+    "utix",
+    "container",
+    "index",
+    "engine",
+    "dataset",
+    "lua",
+    "loader",
+    "py",
+    "cli",
+]
 OPENING = {".zig": "//!", ".lua": "---", ".py": '"""', ".pyi": '"""', ".sh": "#!"}
 
 

@@ -213,6 +213,18 @@ def test_states_of_something_else_are_refused(dataset: Dataset) -> None:
         IterableDataset([1])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_arrays_are_tensors(dataset: Dataset, workers: int) -> None:
+    stream = dataset.shuffle(seed=3).batch(4, collate={".bin": ("u1", (None,))})
+    loader = DataLoader(IterableDataset(stream), batch_size=None, num_workers=workers)
+    for i, batch in enumerate(loader):
+        rows = ultar.order(ROWS, 3)[4 * i : 4 * i + 4]
+        values, offsets = batch[".bin"].values, batch[".bin"].offsets
+        assert values.tolist() == [row for row in rows for _ in range(row % 5)] and values.dtype == torch.uint8
+        assert offsets.diff().tolist() == [row % 5 for row in rows] and offsets.dtype == torch.int64
+    assert i == 12
+
+
 def test_rows_and_a_dataset_are_streams_too(dataset: Dataset) -> None:
     rows = list(DataLoader(IterableDataset(dataset), batch_size=None, num_workers=2))
     assert rows == [row.to_dict() for row in dataset]

@@ -188,6 +188,16 @@ def test_tensors_are_on_the_memory_of_rows(dataset: Dataset, access: Any) -> Non
     assert [one.data_ptr() for one in made[1:]] == [address(view) for view in batch[".bin"][1:]]
 
 
+def test_tensors_of_batches_are_on_their_memory(dataset: Dataset) -> None:
+    (batch,) = dataset[4:5].stream().batch(1, collate={".bin": ("u1", (4,))})
+    made = tensors(batch)[".bin"]
+    assert made.data_ptr() == address(batch[".bin"]) and made.tolist() == [[4] * 4]
+    made[0, 0] = 7
+    assert np.asarray(batch[".bin"])[0, 0] == 7
+    (batch,) = dataset[4:5].stream().batch(1, collate={".bin": (">u2", (2,))})
+    assert tensors(batch)[".bin"].tolist() == [[0x0404] * 2]
+
+
 def test_tensors_of_arrays_share_their_memory() -> None:
     array = np.arange(6, dtype="f4").reshape(2, 3)
     frozen = np.arange(5, dtype="u2")

@@ -27,7 +27,7 @@ class Record:
     """What an index says of a row; nothing of it is read from the shard."""
 
     shard: str
-    """Path of the tar."""
+    """Path of the shard."""
     stem: str
     keys: tuple[str, ...]
     offsets: tuple[int, ...]
@@ -39,7 +39,7 @@ class Record:
 
 
 class Dataset(Streamable, Sequence[_native.LoadedRow]):
-    """A map-style dataset over plain tars: ``len``, ``ds[i]``, slices, lists of rows.
+    """A map-style dataset over plain shards: ``len``, ``ds[i]``, slices, lists of rows.
 
     Rows are numbered through all shards, in the order of the shards. Views made by slices,
     lists, `select` and `where` share the indexes and read nothing before a row is asked for.
@@ -48,8 +48,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
     at once, and carried over a fork, after which parent and child share the memory of its indexes.
 
     Args:
-        shards: A tar, a folder of tars, a glob, a brace pattern, or several of these. A shard
-            that is named twice is there once.
+        shards: A tar or a shard of another container, a folder of them, a glob, a brace pattern,
+            or several of these. A shard that is named twice is there once.
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
         io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.
@@ -58,7 +58,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     Raises:
         ReadError: A path names no shard, or an index cannot be read.
-        TarFormatError: A shard is no tar, when its index is built.
+        ShardFormatError: A shard is malformed, when its index is built; of a tar, TarFormatError.
         IndexFormatError: An index is malformed.
         ValueError: An argument is out of range.
 
@@ -277,6 +277,10 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
             else:
                 numbers.extend(map(order.__getitem__, piece))
         return numbers if self._has_all_rows else array("Q", map(self._rows.__getitem__, numbers))
+
+    def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
+        options = self._options
+        return self._store.native().gatherer(fields, access=options["access"], threads=options["threads"])
 
     @property
     def _has_all_rows(self) -> bool:

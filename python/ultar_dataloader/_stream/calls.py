@@ -6,10 +6,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .._errors import UltarError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _Unit = TypeVar("_Unit")
 _Result = TypeVar("_Result")
@@ -46,6 +48,8 @@ def _on_threads(
     bytes_max: int,
     size: Callable[[_Unit], int],
 ) -> Iterator[_Result]:
+    from concurrent.futures import ThreadPoolExecutor  # Not for those who iterate without threads.
+
     most = min(32, len(os.sched_getaffinity(0)) + 4) if calls == "auto" else calls
     allowed = min(_FIRST, most) if calls == "auto" else calls
     pool = ThreadPoolExecutor(most, "ultar-map")

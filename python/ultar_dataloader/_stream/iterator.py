@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self, cast
 
 from .._errors import UltarError
 from . import run, state
@@ -54,7 +54,7 @@ class Progress:
         if self._counter is None:
             return self._reached
         # How a counter says where it stands, without going on.
-        steps: int = self._counter.__reduce__()[1][0]  # type: ignore[index]
+        _, (steps,) = cast("tuple[type, tuple[int]]", self._counter.__reduce__())
         return Reached(self.start.epoch, steps, 0)
 
     def here(self, plan: Plan) -> Start:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .._errors import UltarError
-from .._fields import Fields
 from .._split import Split
 from . import calls, collate
+from .collate import Fields
 from .plan import Plan, Stage
 from .source import DatasetSource, requests
 
@@ -173,7 +173,7 @@ def _staged_batch(plan: Plan, batch: Any, epoch: int, steps: int, within: int) -
         try:
             values = _apply(stage, values)
         except Exception as error:
-            error.add_note(f"in {stage.kind} of batches by {_name(stage)}, step {steps - 1} of epoch {epoch}")
+            error.add_note(f"in {stage.kind} of batches by {_name(stage)}: step {steps - 1} of epoch {epoch}")
             raise
     if plan.refill:
         return [(value, epoch, steps, within) for value in values]
@@ -198,12 +198,21 @@ def _refilled(plan: Plan, found: Iterator[tuple[Any, int, int, int]]) -> Iterato
 
 
 def _through(plan: Plan, row: Any, unit: _Unit, i: int) -> list[Any]:
+    try:
+        return through(plan.stages, row)
+    except Exception as error:
+        error.add_note(_whose(plan, unit, i))
+        raise
+
+
+def through(stages: Iterable[Stage], row: Any) -> list[Any]:
+    """What stages make of a row."""
     values = [row]
-    for stage in plan.stages:
+    for stage in stages:
         try:
             values = _apply(stage, values)
         except Exception as error:
-            error.add_note(f"in {stage.kind} by {_name(stage)}, {_whose(plan, unit, i)}")
+            error.add_note(f"in {stage.kind} by {_name(stage)}")
             raise
     return values
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from .. import _native
 from .._dataset import Dataset, Record
 from .._errors import ReadError
-from .._fields import Fields
 from .._split import Indexed
+from .collate import Fields
 
 Pieces = Sequence["range | array[int]"]
 """Places, a few at a time."""
@@ -114,9 +114,7 @@ class DatasetSource:
         return _native.Order(len(self.dataset), self.seed, epoch, window=self.window)
 
     def items(self, requests: Iterable[Request]) -> Iterator[_native.LoadedRow | None]:
-        return itertools.chain.from_iterable(
-            _begun_early((len_of(pieces), self._read(e, pieces)) for e, pieces in requests)
-        )
+        return itertools.chain.from_iterable(begun_early((len_of(p), self._read(e, p)) for e, p in requests))
 
     def numbers(self, epoch: int, pieces: Pieces) -> array[int]:
         """The dataset's rows at these places, as its native side counts them."""
@@ -124,7 +122,7 @@ class DatasetSource:
 
     def gatherer(self, fields: Fields) -> _native.Gatherer:
         """Reads the fields of rows into arrays."""
-        return self.dataset._gatherer(fields)
+        return self.dataset._gatherer(fields.fields)
 
     def record(self, epoch: int, place: int) -> Record:
         return self.dataset.record(self.order(epoch)[place])
@@ -168,15 +166,21 @@ def len_of(pieces: Pieces) -> int:
     return sum(map(len, pieces))
 
 
-def _begun_early(readings: Iterable[tuple[int, Iterator[Any]]]) -> Iterator[Iterator[Any]]:
-    """Short ones are begun while the one before is read, so that nothing waits between them."""
-    waiting: list[tuple[int, Iterator[Any]]] = []
-    for reading in readings:
-        waiting.append(reading)
-        if reading[0] > FEW_ROWS or len(waiting) > 1:
-            yield waiting.pop(0)[1]
-    for _, rows in waiting:
-        yield rows
+def begun_early(readings: Iterable[tuple[int, Iterator[Any]]]) -> Iterator[Iterator[Any]]:
+    """The first is begun now; short ones while the one before is read, so that nothing waits between them."""
+    rest = iter(readings)
+    waiting = list(itertools.islice(rest, 1))
+    return _one_ahead(waiting, rest)
+
+
+def _one_ahead(
+    waiting: list[tuple[int, Iterator[Any]]], rest: Iterator[tuple[int, Iterator[Any]]]
+) -> Iterator[Iterator[Any]]:
+    while waiting:
+        if waiting[0][0] <= FEW_ROWS:
+            waiting += itertools.islice(rest, 1)
+        yield waiting.pop(0)[1]
+        waiting = waiting or list(itertools.islice(rest, 1))
 
 
 def _skipping(dataset: Dataset, numbers: array[int]) -> Iterator[_native.LoadedRow | None]:

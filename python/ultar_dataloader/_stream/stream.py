@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Self, get_args
 
-from .._fields import Fields
 from .._split import Delivery, Split, Tail, whole
 from . import ranks, state
+from .collate import Fields
 from .iterator import Progress, StreamIterator
 from .plan import Plan, Stage
 from .run import Start
@@ -209,7 +209,7 @@ class Stream(Streamable):
                 raise ValueError("fields are read without rows as objects: use where before, and map behind the batch")
             if not isinstance(plan.source, DatasetSource) or plan.source.skips:
                 raise ValueError('fields are read of one dataset with on_error="raise", not of a mixture')
-            how = Fields(how)
+            how = Fields.parse(how)
         elif how is not None and not callable(how):
             raise TypeError(f"collate must be a function, a mapping of fields, or None, got {type(how).__name__}")
         if refill and isinstance(how, Fields):
@@ -228,6 +228,10 @@ class Stream(Streamable):
 
     def _skipped(self, skip_list: Iterable[int], skip_ranges: Iterable[tuple[int, int]]) -> Stream:
         plan = self._plan
+        if not isinstance(plan.source, DatasetSource):
+            raise ValueError(
+                "skip counts in rows of one dataset: leave them out of the datasets that are mixed, as in ds[rows]"
+            )
         changed = self._with(
             skip_list=(*plan.skip_list, *skip_list),
             skip_ranges=(*plan.skip_ranges, *((first, stop) for first, stop in skip_ranges)),
