@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 
 from ._errors import DecodeError
 from ._native import LoadedRow
+from ._optional import need
 
 IMAGES = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp")
 """Names that stand for an image. Pillow tells by the bytes which it is."""
@@ -32,7 +32,7 @@ def decoder(spec: str | Mapping[str, str | Callable[[memoryview], Any]] = "auto"
     Raises:
         TypeError: `spec` is of another type, or a decoder in it is no name and no function.
         ValueError: There is no decoder of that name.
-        ModuleNotFoundError: A name in the mapping needs a package that is not installed.
+        ImportError: A name in the mapping needs a package that is not installed.
     """
     return Decoder(spec)
 
@@ -45,7 +45,7 @@ class Decoder:
     Raises:
         DecodeError: An entry cannot be decoded. What a function of the user raises is raised as it
             is, with a note that says the same.
-        ModuleNotFoundError: With ``"auto"``: an entry needs a package that is not installed.
+        ImportError: With ``"auto"``: an entry needs a package that is not installed.
     """
 
     def __init__(self, spec: str | Mapping[str, str | Callable[[memoryview], Any]]) -> None:
@@ -69,7 +69,7 @@ class Decoder:
                 continue
             try:
                 decoded[key] = _DECODERS[kind](view) if isinstance(kind, str) else kind(view)
-            except (MemoryError, ModuleNotFoundError):
+            except (MemoryError, ImportError):
                 raise
             except Exception as error:
                 _fail(row, place, kind, error)
@@ -129,7 +129,7 @@ def _cls(view: memoryview) -> int:
 
 def _npy(view: memoryview) -> Any:
     """A read-only array on the memory of the row."""
-    numpy = importlib.import_module("numpy")
+    numpy = need("numpy", "numpy", "decoding .npy")
     if bytes(view[:6]) != b"\x93NUMPY":
         raise ValueError("it does not begin as such a file does")
     if len(view) < 10 or view[6] not in (1, 2, 3):
@@ -176,12 +176,7 @@ def _image(view: memoryview) -> Any:
 
 
 def _pillow() -> Any:
-    try:
-        return importlib.import_module("PIL.Image")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "to decode images takes Pillow: pip install 'ultar-dataloader[images]'", name="PIL"
-        ) from error
+    return need("PIL.Image", "images", "decoding images")
 
 
 _DECODERS: dict[str, Callable[[memoryview], Any]] = {

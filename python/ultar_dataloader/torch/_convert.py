@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import torch
 
-from .._native import LoadedRow
+from .._native import Array, LoadedRow
 
 
 def tensors(batch: Any, *, pin: bool = False) -> Any:
@@ -57,7 +57,7 @@ def through(value: Any, convert: Callable[[Any], Any]) -> Any:
 def _tensor(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value
-    if isinstance(value, memoryview):
+    if isinstance(value, (memoryview, Array)):
         value = numpy.asarray(value)
     if isinstance(value, numpy.ndarray):
         return _of_numpy(value)
@@ -88,6 +88,4 @@ def _portable(value: Any) -> Any:
     if isinstance(value, memoryview):
         # PyTorch takes a memoryview for a sequence of numbers, and it cannot be pickled.
         return bytes(value)
-    if isinstance(value, (torch.Tensor, numpy.ndarray)):
-        return value
-    return torch.from_dlpack(value) if hasattr(value, "__dlpack__") else value
+    return _tensor(value) if isinstance(value, Array) else value
