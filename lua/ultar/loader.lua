@@ -40,7 +40,7 @@ end
 --- Open a file for reading. Opening the same path twice gives two handles.
 ---
 --- Raises when `path` is no string, or the file cannot be opened.
----@param path string
+---@param path string A path, or the URL of an object in a store
 ---@return number handle For `add_entry`, `add_row` and `close_file`; valid until `close_file`
 function loader:open_file(path)
   if self ~= loader then

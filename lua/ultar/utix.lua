@@ -340,7 +340,7 @@ local utix = {}
 --- rows are garbage.
 ---
 --- Raises when the file cannot be read or is no index; the message names the byte offset.
----@param path string
+---@param path string A path, or the URL of an index in a store
 ---@return ultar.Index
 function utix.open(path)
   if type(path) ~= "string" then

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import os
 from array import array
@@ -11,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _index, _loader, _native, _paths
+from ._errors import UltarError
 from ._fetching import Fetching
-from ._shards import Shards
+from ._store import Store
 from ._stores import is_url
 from ._stream.streamable import Streamable
 
@@ -28,7 +28,7 @@ class Record:
     """What an index says of a row; nothing of it is read from the shard."""
 
     shard: str
-    """Path of the tar."""
+    """Path of the shard."""
     stem: str
     keys: tuple[str, ...]
     offsets: tuple[int, ...]
@@ -40,7 +40,7 @@ class Record:
 
 
 class Dataset(Streamable, Sequence[_native.LoadedRow]):
-    """A map-style dataset over plain tars: ``len``, ``ds[i]``, slices, lists of rows.
+    """A map-style dataset over plain shards: ``len``, ``ds[i]``, slices, lists of rows.
 
     Rows are numbered through all shards, in the order of the shards. Views made by slices,
     lists, `select` and `where` share the indexes and read nothing before a row is asked for.
@@ -49,8 +49,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
     at once, and carried over a fork, after which parent and child share the memory of its indexes.
 
     Args:
-        shards: A tar, a folder of tars, a glob, a brace pattern, or several of these. A shard
-            that is named twice is there once.
+        shards: A tar or a shard of another container, a folder of them, a glob, a brace pattern,
+            or several of these. A shard that is named twice is there once.
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
         io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.
@@ -60,7 +60,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     Raises:
         ReadError: A path names no shard, or an index cannot be read.
-        TarFormatError: A shard is no tar, when its index is built.
+        ShardFormatError: A shard is malformed, when its index is built; of a tar, TarFormatError.
         IndexFormatError: An index is malformed.
         ValueError: An argument is out of range.
 
@@ -90,7 +90,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         fetching = Fetching(storage_options)
         named = _paths.expand(shards, fetching.stores)
         paths = tuple(dict.fromkeys(path if is_url(path) else os.path.abspath(path) for path in named))
-        self._store = Shards(paths, fetching, _index.prepare(paths, index, fetching))
+        self._store = Store(paths, fetching, _index.prepare(paths, index, fetching))
         self._options = options
         self._keys: tuple[str, ...] | None = None
         self._rows: range | array[int] = range(len(self._store.native()))
@@ -292,6 +292,12 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
                 numbers.extend(map(order.__getitem__, piece))
         return numbers if self._has_all_rows else array("Q", map(self._rows.__getitem__, numbers))
 
+    def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
+        options = self._options
+        if self._store.has_urls:
+            raise UltarError("batches of fields are read from local shards only, not from object stores")
+        return self._store.native().gatherer(fields, access=options["access"], threads=options["threads"])
+
     @property
     def _has_all_rows(self) -> bool:
         return self._rows == range(len(self._store.native()))
@@ -300,6 +306,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         """Of the shards and of which rows the view has, in which order."""
         if self._has_all_rows:
             return self.fingerprint
+        import hashlib  # Late, as it loads OpenSSL.
+
         digest = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
         digest.update(repr(self._rows).encode() if isinstance(self._rows, range) else self._rows.tobytes())
         return digest.hexdigest()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import _native, _paths, _progress, _store_index
@@ -16,6 +16,8 @@ from ._fetching import Fetching
 from ._stores import is_url
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ._native import IndexCounts
 
 JOBS = 8
@@ -64,11 +66,15 @@ def index(
     jobs: int | None = None,
     format: Literal["msgpack", "jsonl"] = "msgpack",
     metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
+    verify: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Callable[[IndexProgress], object] = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> IndexSummary:
     """Build the index of each shard, beside it: ``shard.tar.utix`` for ``shard.tar``.
+
+    A shard is a tar, or another container that docs/formats.md describes: which one is told by
+    its name, or else by its bytes.
 
     A shard is skipped when its index is up to date: not older than the shard, of this
     format, and with the metadata that the rules ask for. An index is replaced in one step,
@@ -76,15 +82,17 @@ def index(
     others from being indexed.
 
     Args:
-        paths: Files, folders (the ``*.tar`` in them), globs, and braces such as
-            ``shard-{000..127}.tar``; one, or several. A shard that they name twice is
-            indexed once.
+        paths: Files, folders (the ``*.tar`` in them, or else the shards of another container),
+            globs, and braces such as ``shard-{000..127}.tar``; one, or several. A shard that
+            they name twice is indexed once.
         force: Build indexes that are up to date, too.
         jobs: Shards to work on at once. None: 8, on however few cores, since it is storage
             that is waited for; 1 for a disk that must not seek.
         format: ``"msgpack"``, or ``"jsonl"`` for the same maps as lines of JSON.
         metadata_rules: Values to pick out of JSON members, as ``".json:.label;.width"`` or
             ``(".json", [".label", ".width"])``.
+        verify: Read the payloads that have checksums, which are those of TFRecord files, and
+            compare.
         on_error: ``"raise"`` the first error when all else is done, or ``"skip"`` the bad
             shards and name them in ``failures``.
         progress: True shows a bar when standard error is a terminal. A function is called
@@ -94,7 +102,8 @@ def index(
             store refuses that it stays in the cache of this machine, with a warning.
 
     Raises:
-        TarFormatError: A shard is no tar, or cut off. Notes on it name the other bad ones.
+        ShardFormatError: A shard is malformed, or cut off; of a tar it is a TarFormatError.
+            Notes on it name the other bad ones.
         ReadError: A shard cannot be read, or a path or pattern names none.
         WriteError: An index cannot be written.
         ValueError: An argument is out of range.
@@ -106,10 +115,19 @@ def index(
 
     def build(path: str) -> IndexCounts | None:
         if is_url(path):
-            return _store_index.build(fetching, path, format, rules, None if force else partial(_fits, format, rules))
+            return _store_index.build(
+                fetching,
+                path,
+                None if force else partial(_fits, format, rules),
+                format=format,
+                rules=rules,
+                verify=verify,
+            )
         if not force and _is_up_to_date(path, format, rules):
             return None
-        return _native.index_shard(path, format=format, rules=rules, check=False, index_path=None, stores=None)
+        return _native.index_shard(
+            path, format=format, rules=rules, check=False, verify=verify, index_path=None, stores=None
+        )
 
     return _Run(build, "indexing", progress, fetching).over(paths, jobs, on_error)
 
@@ -119,6 +137,7 @@ def check(
     *,
     jobs: int | None = None,
     metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
+    verify: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Callable[[IndexProgress], object] = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -129,7 +148,7 @@ def check(
 
     Raises:
         IndexFormatError: An index is malformed, or does not describe its shard.
-        TarFormatError: A shard is no tar, or cut off.
+        ShardFormatError: A shard is malformed, or cut off; of a tar it is a TarFormatError.
         ReadError: A shard or its index cannot be read, or a path or pattern names none.
     """
     rules = [_rule(rule) for rule in metadata_rules]
@@ -137,7 +156,9 @@ def check(
 
     def compare(path: str) -> IndexCounts:
         at = _store_index.fetch(fetching.stores, path, any_age=True) if is_url(path) else None
-        return _native.index_shard(path, format="msgpack", rules=rules, check=True, index_path=at, stores=fetching)
+        return _native.index_shard(
+            path, format="msgpack", rules=rules, check=True, verify=verify, index_path=at, stores=fetching
+        )
 
     return _Run(compare, "checking", progress, fetching).over(paths, jobs, on_error)
 
@@ -147,12 +168,16 @@ def prepare(paths: Sequence[str], mode: str, fetching: Fetching) -> tuple[str, .
 
     Raises what `index` does.
     """
-    files = [path for path in paths if not is_url(path)]
-    if files and mode != "require":
-        index(files, force=mode == "rebuild")
+    if mode != "require":
+        # First without threads and futures, which a million shards take seconds to pass through.
+        stale = [path for path in paths if not is_url(path) and (mode == "rebuild" or not is_fresh(path))]
+        if stale:
+            index(stale, force=True)
     urls = [path for path in paths if is_url(path)]
     if not urls:
         return tuple(map(index_path, paths))
+    from concurrent.futures import ThreadPoolExecutor
+
     find = partial(_store_index.find, fetching, mode=mode)
     with ThreadPoolExecutor(min(len(urls), fetching.stores.options.requests), thread_name_prefix="ultar-index") as pool:
         found = dict(zip(urls, pool.map(find, urls), strict=True))
@@ -176,14 +201,17 @@ def index_path(path: str) -> str:
     return path + ".utix"
 
 
-def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
+def is_fresh(path: str) -> bool:
+    """Whether a shard has an index that is not older than it. Takes microseconds."""
     try:
         of_index, of_shard = os.stat(index_path(path)), os.stat(path)
-        if of_index.st_size == 0 or of_index.st_mtime_ns < of_shard.st_mtime_ns:
-            return False
     except OSError:
         return False
-    return _fits(format, rules, index_path(path))
+    return of_index.st_size > 0 and of_index.st_mtime_ns >= of_shard.st_mtime_ns
+
+
+def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
+    return is_fresh(path) and _fits(format, rules, index_path(path))
 
 
 def _fits(format: str, rules: list[Rule], path: str) -> bool:
@@ -302,10 +330,18 @@ class _Run:
 
     def _in_threads(self, paths: list[str], jobs: int) -> Iterator[tuple[str, Callable[[], IndexCounts | None]]]:
         """In threads. Ctrl-C waits for the shards that are being worked on."""
+        # Only here: it takes longer to import than many a program needs to its first batch.
+        from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
         pool = ThreadPoolExecutor(jobs, thread_name_prefix="ultar-index")
         try:
-            waiting = {pool.submit(self.work, path): path for path in paths}
-            while waiting:
+            rest = iter(paths)
+            waiting: dict[Future[IndexCounts | None], str] = {}
+            while True:
+                # A few ahead, not all: to wait takes as long as there are futures.
+                waiting.update((pool.submit(self.work, path), path) for path in islice(rest, 4 * jobs - len(waiting)))
+                if not waiting:
+                    break
                 # With a time limit: so Ctrl-C is noticed on every system.
                 done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in done:

@@ -7,12 +7,10 @@ object it is, so it is never out of date, and the folder may be emptied at any t
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._errors import ReadError
@@ -21,8 +19,6 @@ from ._stores import StoreError, Stores, Version
 if TYPE_CHECKING:
     from ._fetching import Fetching
     from ._native import IndexCounts
-
-Rules = Sequence[tuple[str, Sequence[str]]]
 
 SUFFIX = ".utix"
 
@@ -37,6 +33,8 @@ def folder(stores: Stores) -> str:
 
 def path_of(stores: Stores, url: str, version: Version) -> str:
     """The file for an index of this version of an object, there or not."""
+    import hashlib  # Late, as in `_store`.
+
     text = f"{stores.options.given.get('endpoint')}\0{url}\0{version.size}\0{version.e_tag}\0{version.modified}"
     return os.path.join(folder(stores), hashlib.blake2b(text.encode(), digest_size=20).hexdigest() + SUFFIX)
 
@@ -66,6 +64,8 @@ def _whole(stores: Stores, url: str, version: Version) -> bytes:
 
 
 def _write(path: str, data: bytes) -> None:
+    import tempfile
+
     os.makedirs(os.path.dirname(path), exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".tmp")
     try:
@@ -128,17 +128,19 @@ def find(fetching: Fetching, url: str, mode: str) -> str:
         except ReadError as error:
             if error.errno != errno.ENOENT or mode == "require":
                 raise
-    return _build(fetching, url, "msgpack", [])[0]
+    return _build(fetching, url, format="msgpack", rules=[], verify=False)[0]
 
 
 def build(
     fetching: Fetching,
     url: str,
-    format: Literal["msgpack", "jsonl"],
-    rules: Rules,
     fits: Callable[[str], bool] | None,
+    **how: Any,
 ) -> IndexCounts | None:
     """Put an index beside an object; None if there is one for which `fits` is true.
+
+    Args:
+        how: Format, rules and verify, as for `_native.index_shard`.
 
     Raises:
         ReadError: The object cannot be read.
@@ -152,7 +154,7 @@ def build(
         except ReadError as error:
             if error.errno != errno.ENOENT:
                 raise
-    path, counts = _build(fetching, url, format, rules)
+    path, counts = _build(fetching, url, **how)
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -162,14 +164,14 @@ def build(
     return counts
 
 
-def _build(fetching: Fetching, url: str, format: Literal["msgpack", "jsonl"], rules: Rules) -> tuple[str, IndexCounts]:
+def _build(fetching: Fetching, url: str, **how: Any) -> tuple[str, IndexCounts]:
     try:
         version, _ = fetching.stores.insist(partial(fetching.stores.version, url))
     except StoreError as failure:
         raise _read_error(url, failure) from failure
     path = path_of(fetching.stores, url, version)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    counts = _native.index_shard(url, format=format, rules=rules, check=False, index_path=path, stores=fetching)
+    counts = _native.index_shard(url, **how, check=False, index_path=path, stores=fetching)
     return path, counts
 
 

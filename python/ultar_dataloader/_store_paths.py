@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -94,6 +93,8 @@ def _is_glob(name: str) -> bool:
 
 def _matches(key: str, pattern: str) -> bool:
     """As a shell has it: a star does not reach across a slash."""
+    from fnmatch import fnmatchcase
+
     parts, wanted = key.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 

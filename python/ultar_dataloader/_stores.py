@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote
-
-from ._profile import s3_profile
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from obstore.store import MemoryStore
 
 SCHEMES = ("s3", "gs", "az", "https", "http", "memory")
@@ -172,6 +169,8 @@ class Stores:
         """The store of a URL, and the object's path there."""
         scheme, place, path = split(url)
         if scheme in ("http", "https"):
+            from urllib.parse import unquote
+
             path = unquote(path)  # The store encodes it. Keys of buckets are as they are written.
         with self._lock:
             found = self._stores.get((scheme, place))
@@ -184,6 +183,10 @@ class Stores:
     def _open(self, scheme: str, place: str) -> Any:
         if scheme == "memory":
             return memory_store(place)
+        from datetime import timedelta  # These are of use only here.
+
+        from ._profile import s3_profile
+
         url = f"{scheme}://{place}"
         obstore = _obstore(url)
         options = dict(self.options.given)
@@ -274,6 +277,8 @@ class Stores:
         Raises:
             StoreError: It came to nothing.
         """
+        import random
+
         begin, tries, pause = time.monotonic(), 0, self.options.backoff
         while True:
             try:

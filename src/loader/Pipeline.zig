@@ -15,7 +15,6 @@ const Engine = @import("../engine/Engine.zig");
 pub const Options = @import("Options.zig");
 const OpenShards = @import("../dataset/OpenShards.zig");
 const Row = @import("../engine/Row.zig");
-const Remote = @import("../io/Remote.zig");
 const RowSource = @import("../dataset/RowSource.zig");
 const Script = @import("../lua/Script.zig");
 const limits = @import("../base/limits.zig");
@@ -44,6 +43,8 @@ failure: Diagnostics = .{},
 /// The row that was left out last, with `on_error = .skip`.
 skipped: Diagnostics = .{},
 done: bool = false,
+/// Rows that an earlier run delivered, and that this one drops.
+first: u64 = 0,
 started_ns: u64 = 0,
 ended_ns: std.atomic.Value(u64) = .init(0),
 
@@ -116,10 +117,13 @@ pub fn prepare(pipeline: *Pipeline) StartError!void {
     try pipeline.spawn(runPrepare);
 }
 
-/// Run `row_generator` and the engine, on a thread. Nothing when it runs already.
-pub fn start(pipeline: *Pipeline) StartError!void {
+/// Run `row_generator` and the engine, on a thread, and deliver what comes after the first
+/// `first` rows. Nothing when it runs already.
+pub fn start(pipeline: *Pipeline, first: u64) StartError!void {
     if (pipeline.phase.raw == .running) return;
     assert(pipeline.phase.raw == .prepared);
+    pipeline.first = first;
+    pipeline.engine.rows_to_drop = first;
     pipeline.phase.store(.running, .release);
     pipeline.started_ns = os.monotonicNs();
     errdefer pipeline.phase.store(.prepared, .release);
@@ -181,6 +185,14 @@ pub fn take(pipeline: *Pipeline) Taken {
     }
 }
 
+/// Rows of the script that the consumer is through with: delivered, by this run or the one
+/// that it goes on from, or left out because they could not be read. Those ahead do not
+/// count. After the last row it is 0, for what comes next is the first row of an epoch.
+pub fn position(pipeline: *const Pipeline) u64 {
+    if (pipeline.done) return 0;
+    return pipeline.first +| pipeline.engine.stats.rows.get() +| pipeline.engine.stats.rows_skipped.get();
+}
+
 /// A mapped file lost bytes of rows that are out there already.
 fn takeLost(pipeline: *Pipeline) ?Taken {
     const mapping = pipeline.engine.core.first_lost.swap(null, .acquire) orelse return null;
@@ -232,67 +244,11 @@ pub fn wantsServers(pipeline: *const Pipeline) bool {
     return remote.wantsServers();
 }
 
-pub const Stats = struct {
-    rows: u64,
-    rows_skipped: u64,
-    bytes: u64,
-    reads: u64,
-    read_bytes: u64,
-    rows_ahead: u64,
-    bytes_ahead: u64,
-    in_flight: u64,
-    script_ns: u64,
-    storage_ns: u64,
-    consumer_ns: u64,
-    stall_ns: u64,
-    /// Sent to stores, with those that were sent again; their bytes; and how long they
-    /// took, all tries together.
-    requests: u64,
-    request_bytes: u64,
-    request_retries: u64,
-    request_p50_ns: u64,
-    request_p90_ns: u64,
-    request_p99_ns: u64,
-    /// Empty before the first start.
-    backend: []const u8,
-    /// Why it is not the better one, or empty. Valid while the pipeline is.
-    backend_reason: []const u8,
-};
+pub const Stats = @import("Stats.zig");
 
 /// Where the time goes, as of now.
 pub fn stats(pipeline: *Pipeline) Stats {
-    const engine = &pipeline.engine;
-    const counters = &engine.stats;
-    const storage_ns = counters.storage_ns.get();
-    const consumer_ns = counters.consumer_ns.get();
-    const ended_ns = pipeline.ended_ns.load(.acquire);
-    const until_ns = if (ended_ns != 0) ended_ns else os.monotonicNs();
-    const wall_ns = if (pipeline.started_ns == 0) 0 else until_ns - pipeline.started_ns;
-    const asked: Remote.Stats = if (pipeline.options.remote) |remote| remote.statsOf(&engine.client) else .{};
-    const has_backend = engine.backend_ready.load(.acquire);
-    return .{
-        .rows = counters.rows.get(),
-        .rows_skipped = counters.rows_skipped.get(),
-        .bytes = counters.bytes.get(),
-        .reads = counters.reads.get(),
-        .read_bytes = counters.read_bytes.get(),
-        .rows_ahead = engine.queue.rowsAhead(),
-        .bytes_ahead = engine.queue.bytesAhead(),
-        .in_flight = asked.pending + if (has_backend) engine.backend.inFlight() else 0,
-        // Whatever is not spent waiting is spent in the script.
-        .script_ns = wall_ns -| storage_ns -| consumer_ns,
-        .storage_ns = storage_ns,
-        .consumer_ns = consumer_ns,
-        .stall_ns = counters.stall_ns.get(),
-        .requests = asked.requests,
-        .request_bytes = asked.bytes,
-        .request_retries = asked.retries,
-        .request_p50_ns = asked.latency.percentileNs(50),
-        .request_p90_ns = asked.latency.percentileNs(90),
-        .request_p99_ns = asked.latency.percentileNs(99),
-        .backend = if (has_backend) engine.backend.name() else "",
-        .backend_reason = if (has_backend) engine.backend.reason() else "",
-    };
+    return .of(pipeline);
 }
 
 /// In a forked child: the thread is not here, and its locks may be held by
@@ -377,7 +333,10 @@ fn generate(pipeline: *Pipeline, diag: *Diagnostics) !void {
             return err;
         },
     };
-    return result;
+    try result;
+    const missing = pipeline.engine.rows_to_drop;
+    if (missing > 0) return diag.fail(error.TooFewRows, .other, "the state was taken behind {d} rows, but now the script made only {d}: " ++
+        "what it reads has changed since", .{ pipeline.first, pipeline.first - missing });
 }
 
 fn release(pipeline: *Pipeline) void {

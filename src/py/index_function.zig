@@ -61,7 +61,7 @@ pub const method: abi.Method = .{
     .function = &indexShard,
     .flags = abi.Method.var_args | abi.Method.keywords,
     .doc =
-    \\index_shard($module, /, path, *, format, rules, check, index_path, stores)
+    \\index_shard($module, /, path, *, format, rules, check, verify, index_path, stores)
     \\--
     \\
     \\Write the index of a shard, PATH.utix, or with check compare the one that is there.
@@ -77,10 +77,11 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
     var format: ?*abi.Object = null;
     var rules: ?*abi.Object = null;
     var check: ?*abi.Object = null;
+    var verify: ?*abi.Object = null;
     var index_path: ?*abi.Object = null;
     var stores: ?*abi.Object = null;
-    const names = [_]?[*:0]const u8{ "path", "format", "rules", "check", "index_path", "stores", null };
-    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OOOOO:index_shard", &names, &path, &format, &rules, &check, &index_path, &stores) == 0) {
+    const names = [_]?[*:0]const u8{ "path", "format", "rules", "check", "verify", "index_path", "stores", null };
+    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OOOOOO:index_shard", &names, &path, &format, &rules, &check, &verify, &index_path, &stores) == 0) {
         return error.Raised;
     }
     var arena: std.heap.ArenaAllocator = .init(gpa);
@@ -91,6 +92,7 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
             .format = try args.choice(@FieldType(Indexer.Options, "format"), format.?, "format"),
             .rules = try readRules(arena.allocator(), rules.?),
             .check = try args.boolean(check.?),
+            .verify = try args.boolean(verify.?),
             .index_path = if (index_path.? == &abi._Py_NoneStruct) null else try args.path(arena.allocator(), index_path.?),
             .remote = try remote_type.ofStores(state, stores.?),
         },
@@ -101,7 +103,7 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
     job.options.stop = &job.stop;
     try run(&job, state);
     job.result catch |err| switch (err) {
-        error.BadTar, error.BadIndex, error.BadRule, error.ReadFailed, error.WriteFailed, error.Stopped, error.OutOfMemory => {
+        error.BadTar, error.BadShard, error.BadIndex, error.BadRule, error.ReadFailed, error.WriteFailed, error.Stopped, error.OutOfMemory => {
             return raise.diagnostics(state, &job.diag);
         },
     };

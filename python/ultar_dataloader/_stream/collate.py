@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
-from .. import _native
+from .. import _fields, _native
+
+_RAGGED_BYTES = 1 << 16
+"""What a row of a ragged field is taken to have, where only its order of magnitude matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Entries that are read straight into arrays, one a key."""
+
+    fields: tuple[_fields.Field, ...]
+
+    @classmethod
+    def parse(cls, declaration: _fields.Declaration) -> Self:
+        """As users declare them.
+
+        Raises:
+            TypeError, ValueError: As `_fields.parse`.
+        """
+        return cls(tuple(_fields.parse(declaration)))
+
+    @property
+    def row_bytes(self) -> int:
+        """Of all fields together, about."""
+        return sum(
+            math.prod(_RAGGED_BYTES if size is None else size for size in field.shape)
+            * int(field.dtype.lstrip("<>=|")[1:])
+            for field in self.fields
+        )
+
+    def named(self, parts: tuple[Any, ...]) -> dict[str, Any]:
+        """Arrays under their keys."""
+        return {field.key: part for field, part in zip(self.fields, parts, strict=True)}
 
 
 def lists(rows: list[Any]) -> Any:

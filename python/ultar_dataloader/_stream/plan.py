@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from .._fields import Fields
 from .._split import Split, Tail, default_tail, skipped_places
 from . import ranks
+from .collate import Fields
 from .source import Source
 
 Calls = int | Literal["auto"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .._errors import UltarError
-from .._fields import Fields
 from .._split import Split
 from . import calls, collate
+from .collate import Fields
 from .plan import Plan, Stage
 from .source import DatasetSource, requests
 

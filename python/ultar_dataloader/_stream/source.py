@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from .. import _native
 from .._dataset import Dataset, Record
 from .._errors import ReadError
-from .._fields import Fields
 from .._split import Indexed
+from .collate import Fields
 
 Pieces = Sequence["range | array[int]"]
 """Places, a few at a time."""
@@ -122,7 +122,7 @@ class DatasetSource:
 
     def gatherer(self, fields: Fields) -> _native.Gatherer:
         """Reads the fields of rows into arrays."""
-        return self.dataset._gatherer(fields)
+        return self.dataset._gatherer(fields.fields)
 
     def record(self, epoch: int, place: int) -> Record:
         return self.dataset.record(self.order(epoch)[place])

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, Self, get_args
 
-from .._fields import Fields
 from .._split import Delivery, Split, Tail, whole
 from . import ranks, state
+from .collate import Fields
 from .iterator import Progress, StreamIterator
 from .plan import Plan, Stage
 from .run import Start
@@ -209,7 +209,7 @@ class Stream(Streamable):
                 raise ValueError("fields are read without rows as objects: use where before, and map behind the batch")
             if not isinstance(plan.source, DatasetSource) or plan.source.skips:
                 raise ValueError('fields are read of one dataset with on_error="raise", not of a mixture')
-            how = Fields(how)
+            how = Fields.parse(how)
         elif how is not None and not callable(how):
             raise TypeError(f"collate must be a function, a mapping of fields, or None, got {type(how).__name__}")
         if refill and isinstance(how, Fields):

@@ -9,7 +9,7 @@ from array import array
 from dataclasses import dataclass, field
 from statistics import median_low
 
-from .. import _native, _store_index
+from .. import _native, _paths, _store_index
 from .._fetching import Fetching
 from .._index import index_path
 from .._progress import bytes_text, count_text
@@ -54,7 +54,7 @@ def _find_index(arguments: argparse.Namespace) -> str:
         return _store_index.any_index(Fetching(storage.options(arguments)).stores, path)
     if os.path.isfile(index_path(path)):
         return index_path(path)
-    if path.endswith(".tar") and os.path.isfile(path):
+    if _paths.container_of(path) and os.path.isfile(path):
         raise ValueError(f"{path}: there is no {index_path(path)}; make it with: ultar-dataloader index {path}")
     return path
 

@@ -1,8 +1,7 @@
-"""The shards of a dataset, which its views share."""
+"""Indexes and open files, shared by the views of a dataset."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from array import array
@@ -15,7 +14,7 @@ from ._fetching import Fetching
 from ._stores import StoreError, is_url
 
 
-class Shards:
+class Store:
     """The indexes and open files that views share, opened when they are needed."""
 
     def __init__(
@@ -25,8 +24,8 @@ class Shards:
         self.has_urls = any(map(is_url, paths))
         self.fetching = fetching
         self._indexes = indexes
-        self._counts = counts
         self._tell_sizes()
+        self._counts = counts
         self._native: _native.Dataset | None = None
         self._reset()
 
@@ -45,6 +44,8 @@ class Shards:
 
     def _tell_sizes(self) -> None:
         """What listing has said need not be asked for again, shard by shard."""
+        if not self.has_urls:
+            return
         for path in filter(is_url, self.paths):
             if (known := self.fetching.stores.known(path)) is not None:
                 self.fetching.native.set_size(path, known.size)
@@ -60,13 +61,13 @@ class Shards:
 
     def _check(self, native: _native.Dataset) -> None:
         """That rows have the numbers that they had before."""
-        counts = hashlib.blake2b(array("Q", native.counts()).tobytes(), digest_size=16).hexdigest()
-        if self._counts is None:
-            self._counts = counts
-        elif self._counts != counts:
+        if self._counts is not None and self._counts != _digest(native):
             raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
 
     def fingerprint(self) -> str:
+        """As `Dataset.fingerprint`."""
+        import hashlib  # Late, as it loads OpenSSL, which most programs get by without.
+
         counts = self.native().counts()
         digest = hashlib.blake2b(digest_size=16)
         for path, count in zip(self.paths, counts, strict=True):
@@ -90,13 +91,28 @@ class Shards:
     def close(self) -> None:
         self._here()
         with self._lock:
+            self._note_counts()
             self._native = None
             self._readers = {}
 
+    def _note_counts(self) -> None:
+        if self._counts is None and self._native is not None:
+            self._counts = _digest(self._native)
+
     def __reduce__(self) -> tuple[object, ...]:
+        self._here()
+        with self._lock:
+            self._note_counts()
         return _reopen, (self.paths, self.fetching.storage_options, self._counts)
 
 
-def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> Shards:
+def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> Store:
     fetching = Fetching(storage_options)
-    return Shards(paths, fetching, _index.prepare(paths, "require", fetching), counts)
+    return Store(paths, fetching, _index.prepare(paths, "require", fetching), counts)
+
+
+def _digest(native: _native.Dataset) -> str:
+    """Tells whether shards have as many rows as they had, each."""
+    import hashlib
+
+    return hashlib.blake2b(array("Q", native.counts()).tobytes(), digest_size=16).hexdigest()
