@@ -55,7 +55,7 @@ class Remote:
         """
 
     def answer(self, number: int, data: bytes | bytearray | memoryview, retries: int, /) -> None:
-        """The bytes that a request of kind "read" wants, all of them. They are copied."""
+        """The bytes that a request of kind "read" wants, all of them. Rows may be views of them."""
 
     def answer_size(self, number: int, size: int, retries: int, /) -> None:
         """The size of an object in bytes, for a request of kind "size"."""

@@ -23,6 +23,9 @@ pub const read_bytes_max = 4 * 1024 * 1024;
 pub const remote_gap_max = 256 * 1024;
 pub const remote_group_bytes_target = 2 * 1024 * 1024;
 pub const remote_read_bytes_max = 8 * 1024 * 1024;
+/// Answers from here on stay where they are; smaller ones are copied, which costs less
+/// than to keep the books of who has them.
+pub const remote_lent_bytes_min = 32 * 1024;
 /// Files mapped at once, with `access="mmap"`: further ones are read.
 pub const mappings_max = 16 * 1024;
 /// Pages of mapped files that one loader keeps present, for they count as memory of the

@@ -14,6 +14,7 @@ const Keys = @import("Keys.zig");
 const Mapping = @import("../io/Mapping.zig");
 const OpenFile = @import("OpenFile.zig");
 const Read = @import("Read.zig");
+const Remote = @import("../io/Remote.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const os = @import("../base/os.zig");
 
@@ -36,6 +37,8 @@ files: std.ArrayList(*OpenFile) = .empty,
 own_keys: std.ArrayList(*const Keys.Key) = .empty,
 failures: std.ArrayList(Failure) = .empty,
 buffer: ?BufferPool.Buffer = null,
+/// Answers of stores that rows are views of.
+lent: std.ArrayList(Remote.Lent) = .empty,
 /// Ranges of mapped files, each with a reference, that rows are views of.
 mapped: std.ArrayList(Mapped) = .empty,
 /// They are not known to be present.
@@ -104,6 +107,7 @@ pub fn deinit(group: *Group) void {
     group.own_keys.deinit(gpa);
     group.mapped.deinit(gpa);
     group.failures.deinit(gpa);
+    group.lent.deinit(gpa);
     group.reads.deinit(gpa);
     group.retries.deinit(gpa);
 }
@@ -120,11 +124,12 @@ pub fn clear(group: *Group) void {
     if (group.mapped_buffer) |buffer| core.buffers.release(buffer);
     group.loseBuffers();
     for (group.mapped.items) |range| range.mapping.release();
+    for (group.lent.items) |lent| lent.giveBack();
     group.mapped_pending = false;
     group.reads_pending = 0;
     group.out_of_memory = false;
     group.cost_bytes = 0;
-    inline for (.{ "entries", "row_ends", "logs", "made", "files", "own_keys", "mapped", "failures", "reads", "retries" }) |name| {
+    inline for (.{ "entries", "row_ends", "logs", "made", "files", "own_keys", "mapped", "lent", "failures", "reads", "retries" }) |name| {
         const list = &@field(group, name);
         const keep_bytes_max = 64 * 1024;
         if (list.capacity * @sizeOf(std.meta.Elem(@TypeOf(list.items))) > keep_bytes_max) {

@@ -6,6 +6,7 @@ const Completion = @import("../io/Completion.zig");
 const Group = @import("Group.zig");
 const OpenFile = @import("OpenFile.zig");
 const Remote = @import("../io/Remote.zig");
+const limits = @import("../base/limits.zig");
 const reading = @import("reading.zig");
 
 completion: Completion,
@@ -21,11 +22,13 @@ request: Remote.Request = undefined,
 
 /// Past the page cache where the file allows it: range and target are then in
 /// whole blocks.
-pub fn init(backend: *Backend, client: *Remote.Client, group: *Group, file: *OpenFile, offset: u64, target: []u8) Read {
+pub fn init(backend: *Backend, client: *Remote.Client, group: *Group, file: *OpenFile, offset: u64, target: []u8, is_whole: bool) Read {
     var read = plain(backend, group, file, offset, target);
     if (file.direct) |direct| read.completion.fd = direct.fd;
     if (file.remote) |object| {
-        read.request = .{ .client = client, .object = object, .kind = .read, .offset = offset, .target = target };
+        // A piece of a longer range has to lie beside the others.
+        const may_lend = is_whole and target.len >= limits.remote_lent_bytes_min;
+        read.request = .{ .client = client, .object = object, .kind = .read, .offset = offset, .target = target, .may_lend = may_lend };
     }
     return read;
 }

@@ -167,7 +167,7 @@ pub fn prepare(group: *Group, scratch: *Scratch, backend: *Backend, client: *Rem
         while (done < range.size) {
             const piece = @min(range.size - done, file.readMax());
             const target = buffer[@intCast(range.position + done)..][0..@intCast(piece)];
-            group.reads.appendAssumeCapacity(.init(backend, client, group, file, range.offset + done, target));
+            group.reads.appendAssumeCapacity(.init(backend, client, group, file, range.offset + done, target, piece == range.size));
             done += piece;
         }
     }
@@ -193,12 +193,29 @@ pub fn complete(completion: *Completion, result: Completion.Result) void {
 pub fn completeRemote(read: *Read) void {
     const group = read.group;
     group.reads_pending -= 1;
+    if (read.request.lent) |lent| keepLent(read, lent) catch {
+        lent.giveBack();
+        group.out_of_memory = true;
+    };
     const failure = read.request.failure orelse return;
     defer group.core.gpa.free(failure.text);
     var parts = read.missingParts(0);
     while (parts.next()) |part| failRemote(group, part, failure) catch {
         group.out_of_memory = true;
     };
+}
+
+/// Have the entries of a read be views of what its answer came in.
+fn keepLent(read: *const Read, lent: Remote.Lent) error{OutOfMemory}!void {
+    const group = read.group;
+    try group.lent.append(group.core.gpa, lent);
+    const first = @intFromPtr(read.request.target.ptr);
+    for (group.entries.items) |*entry| {
+        if (entry.file != read.file or entry.size == 0) continue;
+        const place = @intFromPtr(entry.payload orelse continue);
+        if (place < first or place - first >= lent.bytes.len) continue;
+        entry.payload = lent.bytes.ptr + (place - first);
+    }
 }
 
 fn failRemote(group: *Group, part: Read.Part, failure: Remote.Failure) error{OutOfMemory}!void {

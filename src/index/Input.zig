@@ -6,12 +6,13 @@ const Diagnostics = @import("../base/Diagnostics.zig");
 const Indexer = @import("Indexer.zig");
 const Remote = @import("../io/Remote.zig");
 const Source = @import("../utix/Source.zig");
+const Waiter = @import("../io/Waiter.zig");
 const Window = @import("Window.zig");
 const os = @import("../base/os.zig");
 
 bytes: Window.Bytes,
 size: u64,
-waiter: Remote.Waiter,
+waiter: Waiter,
 
 /// In place, as requests keep its address.
 pub fn open(input: *Input, path: [:0]const u8, options: *const Indexer.Options, diag: *Diagnostics) Window.Error!void {

@@ -11,6 +11,7 @@ const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
 const Remote = @import("../io/Remote.zig");
 const Source = @import("../utix/Source.zig");
+const Waiter = @import("../io/Waiter.zig");
 
 gpa: Allocator,
 path: []const u8,
@@ -33,7 +34,7 @@ pub const Error = error{ ReadFailed, Stopped, OutOfMemory };
 pub const Bytes = union(enum) {
     file: os.fd_t,
     /// The client of the calling thread, and what it asks for.
-    object: struct { waiter: *Remote.Waiter, object: *Remote.Object, stop: ?*const std.atomic.Value(bool) },
+    object: struct { waiter: *Waiter, object: *Remote.Object, stop: ?*const std.atomic.Value(bool) },
 };
 
 /// Where clusters lie farther apart than this it is not worth reading what is

@@ -8,7 +8,6 @@
 const Remote = @This();
 
 const std = @import("std");
-const assert = std.debug.assert;
 const Latency = @import("Latency.zig");
 const os = @import("../base/os.zig");
 const sync = @import("../base/sync.zig");
@@ -49,6 +48,18 @@ pub const Kind = enum(u8) {
     local,
 };
 
+/// Bytes that are another's, until they are given back.
+pub const Lent = struct {
+    bytes: []const u8,
+    owner: *anyopaque,
+    /// Once, from any thread.
+    return_to: *const fn (owner: *anyopaque) void,
+
+    pub fn giveBack(lent: Lent) void {
+        lent.return_to(lent.owner);
+    }
+};
+
 /// The owner keeps it, and its target, in place until it is in `done`, or `cancel` returns.
 pub const Request = struct {
     next: ?*Request = null,
@@ -57,6 +68,9 @@ pub const Request = struct {
     kind: Kind,
     offset: u64 = 0,
     target: []u8 = &.{},
+    /// Instead of a copy in `target` the answer may be what is lent, to be given back.
+    may_lend: bool = false,
+    lent: ?Lent = null,
     number: u64 = 0,
     taken_ns: u64 = 0,
     failure: ?Failure = null,
@@ -197,6 +211,7 @@ pub fn submit(remote: *Remote, request: *Request) void {
     remote.mutex.lock();
     defer remote.mutex.unlock();
     request.failure = null;
+    request.lent = null;
     request.client.pending += 1;
     if (remote.closed) return remote.fail(request, 0, "the store was closed");
     remote.queue.push(request);
@@ -228,7 +243,10 @@ pub fn cancel(remote: *Remote, client: *Client) void {
     // Removing leaves the table in place: iteration goes on.
     while (numbers.next()) |entry| if (entry.value_ptr.*.client == client) remote.taken.removeByPtr(entry.key_ptr);
     while (client.copying > 0) remote.copied.wait(&remote.mutex);
-    while (client.done.pop()) |request| if (request.failure) |failure| remote.gpa.free(failure.text);
+    while (client.done.pop()) |request| {
+        if (request.failure) |failure| remote.gpa.free(failure.text);
+        if (request.lent) |lent| lent.giveBack();
+    }
     client.pending = 0;
 }
 
@@ -278,15 +296,24 @@ fn take(remote: *Remote) ?Job {
 }
 
 /// For servers: the bytes that were wanted, all of them. `retries`: times that more
-/// was sent than one request.
-pub fn answer(remote: *Remote, number: u64, bytes: []const u8, retries: u64) void {
+/// was sent than one request. They are copied, unless true comes back: then they are
+/// kept until they are given back.
+pub fn answer(remote: *Remote, number: u64, lent: Lent, retries: u64) bool {
     remote.mutex.lock();
     defer remote.mutex.unlock();
-    const request = remote.takeBack(number, retries) orelse return;
+    const bytes = lent.bytes;
+    const request = remote.takeBack(number, retries) orelse return false;
     if (request.kind != .read or bytes.len != request.target.len) {
-        return remote.fail(request, @intFromEnum(std.c.E.IO), "the answer has another size than was asked for");
+        remote.fail(request, @intFromEnum(std.c.E.IO), "the answer has another size than was asked for");
+        return false;
     }
     const client = request.client;
+    if (request.may_lend) {
+        request.lent = lent;
+        client.stats.bytes += bytes.len;
+        finish(request);
+        return true;
+    }
     client.copying += 1;
     remote.mutex.unlock();
     @memcpy(request.target, bytes);
@@ -295,6 +322,7 @@ pub fn answer(remote: *Remote, number: u64, bytes: []const u8, retries: u64) voi
     client.stats.bytes += bytes.len;
     finish(request);
     remote.copied.broadcast();
+    return false;
 }
 
 /// For servers: the answer to `size`.
@@ -347,35 +375,3 @@ fn finish(request: *Request) void {
     client.done.push(request);
     client.wake(client);
 }
-
-/// A client for a thread that does nothing else while it waits.
-pub const Waiter = struct {
-    client: Client,
-    came: sync.Event = .{},
-
-    /// In place, as the client's address is kept.
-    pub fn init(waiter: *Waiter, remote: *Remote) void {
-        waiter.* = .{ .client = .{ .remote = remote, .wake = wake } };
-    }
-
-    fn wake(client: *Client) void {
-        const waiter: *Waiter = @fieldParentPtr("client", client);
-        waiter.came.notify();
-    }
-
-    /// Until the request is done, or `stop` turns true.
-    pub fn wait(waiter: *Waiter, request: *Request, stop: ?*const std.atomic.Value(bool)) error{Stopped}!void {
-        const remote = waiter.client.remote;
-        assert(request.client == &waiter.client);
-        remote.submit(request);
-        while (true) {
-            const ticket = waiter.came.ticket();
-            if (remote.takeDone(&waiter.client) != null) return;
-            if (stop) |flag| if (flag.load(.monotonic)) {
-                remote.cancel(&waiter.client);
-                return error.Stopped;
-            };
-            waiter.came.wait(ticket, 50 * std.time.ns_per_ms);
-        }
-    }
-};

@@ -31,6 +31,36 @@ const Bench = struct {
     }
 };
 
+fn lentOf(bytes: []const u8) Remote.Lent {
+    return .{ .bytes = bytes, .owner = &returned_count, .return_to = countReturned };
+}
+
+var returned_count: u32 = 0;
+
+fn countReturned(owner: *anyopaque) void {
+    const count: *u32 = @ptrCast(@alignCast(owner));
+    count.* += 1;
+}
+
+test "what may be lent is not copied, and is given back by whoever has it" {
+    var bench: Bench = undefined;
+    try bench.init();
+    defer bench.deinit();
+    returned_count = 0;
+    var requests: [2]Remote.Request = undefined;
+    var target: [4]u8 = @splat('-');
+    for (&requests) |*request| {
+        try bench.ask(request, .read, &target);
+        request.may_lend = true;
+        try testing.expect(bench.remote.answer(bench.remote.next().?.number, lentOf("abcd"), 0));
+    }
+    try testing.expectEqualStrings("----", &target);
+    try testing.expectEqualStrings("abcd", bench.remote.takeDone(&bench.client).?.lent.?.bytes);
+    try testing.expectEqual(0, returned_count);
+    bench.remote.cancel(&bench.client);
+    try testing.expectEqual(1, returned_count);
+}
+
 test "what is asked for is answered, in any order" {
     var bench: Bench = undefined;
     try bench.init();
@@ -50,7 +80,7 @@ test "what is asked for is answered, in any order" {
     try testing.expectEqual(7, second.offset);
     try testing.expectEqual(4, second.size);
     try testing.expect(first.is_short and !third.is_short);
-    bench.remote.answer(second.number, "abcd", 2);
+    try testing.expect(!bench.remote.answer(second.number, lentOf("abcd"), 2));
     try testing.expectEqualStrings("abcd", &target);
     bench.remote.answerFailure(third.number, 5, "why", 0);
     bench.remote.answerSize(first.number, 1 << 40, 0);
@@ -81,7 +111,7 @@ test "who gives up is left alone, whatever comes later" {
     const second = bench.remote.next().?;
     bench.remote.answerFailure(first.number, 5, "a text that must be freed", 0);
     bench.remote.cancel(&bench.client);
-    bench.remote.answer(second.number, "late", 0);
+    try testing.expect(!bench.remote.answer(second.number, lentOf("late"), 0));
     try testing.expectEqualStrings("----", &target);
     try testing.expectEqual(null, bench.remote.takeDone(&bench.client));
     try testing.expectEqual(0, bench.client.pending);
@@ -94,7 +124,7 @@ test "an answer of a wrong size is a failure, and so is what is asked of a close
     var requests: [3]Remote.Request = undefined;
     var target: [4]u8 = undefined;
     try bench.ask(&requests[0], .read, &target);
-    bench.remote.answer(bench.remote.next().?.number, "abc", 0);
+    try testing.expect(!bench.remote.answer(bench.remote.next().?.number, lentOf("abc"), 0));
     try bench.ask(&requests[1], .read, &target);
     bench.remote.close();
     try testing.expectEqual(null, bench.remote.next());
@@ -111,7 +141,7 @@ test "threads that answer, and one that asks and gives up at random" {
             while (remote.next()) |job| {
                 var bytes: [64]u8 = undefined;
                 @memset(&bytes, @truncate(job.offset));
-                remote.answer(job.number, bytes[0..@intCast(job.size)], 0);
+                _ = remote.answer(job.number, lentOf(bytes[0..@intCast(job.size)]), 0);
             }
         }
     };

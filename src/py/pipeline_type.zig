@@ -13,6 +13,7 @@ const args = @import("args.zig");
 const fork = @import("fork.zig");
 const gil = @import("gil.zig");
 const instance = @import("instance.zig");
+const lent = @import("lent.zig");
 const log = @import("log.zig");
 const options = @import("pipeline_options.zig");
 const raise = @import("raise.zig");
@@ -196,8 +197,9 @@ fn free(pipeline: *PipelineObject) void {
 fn end(native: *Pipeline, generation: u32) void {
     if (generation != fork.generation()) return native.forget();
     const released = gil.release();
-    defer released.takeBack();
     native.destroy();
+    released.takeBack();
+    lent.letGo();
 }
 
 /// Statistics and position. Best effort: somebody who is being freed has nobody to raise to.

@@ -8,6 +8,7 @@ const abi = @import("abi.zig");
 const args = @import("args.zig");
 const gil = @import("gil.zig");
 const instance = @import("instance.zig");
+const lent = @import("lent.zig");
 const raise = @import("raise.zig");
 
 const gpa = std.heap.c_allocator;
@@ -30,7 +31,7 @@ const methods = [_]abi.Method{
     \\answer($self, number, data, retries, /)
     \\--
     \\
-    \\The bytes that a request of kind "read" wants, all of them.
+    \\The bytes that a request of kind "read" wants, all of them. Rows may be views of them.
     },
     .{ .name = "answer_size", .function = &answerSize, .flags = abi.Method.var_args, .doc =
     \\answer_size($self, number, size, retries, /)
@@ -138,15 +139,13 @@ const Answer = struct {
 
 fn answer(remote: *RemoteObject, arguments: *abi.Object) callconv(.c) ?*abi.Object {
     const given = Answer.parse(arguments) catch return null;
-    var buffer: abi.Buffer = undefined;
-    if (abi.PyObject_GetBuffer(given.value, &buffer, 0) != 0) return null;
+    const bytes = lent.lend(given.value) catch return null;
     {
         const released = gil.release();
         defer released.takeBack();
-        const bytes: [*]const u8 = if (buffer.bytes) |start| @ptrCast(start) else "";
-        remote.native.?.answer(given.number, bytes[0..@intCast(buffer.size)], given.retries);
+        if (!remote.native.?.answer(given.number, bytes, given.retries)) bytes.giveBack();
     }
-    abi.PyBuffer_Release(&buffer);
+    lent.letGo();
     return abi.none();
 }
 

@@ -9,6 +9,7 @@ const abi = @import("abi.zig");
 const args = @import("args.zig");
 const entry_type = @import("entry_type.zig");
 const instance = @import("instance.zig");
+const lent = @import("lent.zig");
 const raise = @import("raise.zig");
 
 const LoadedRow = extern struct {
@@ -103,6 +104,7 @@ fn refuseNew(_: *abi.Type, _: *abi.Object, _: ?*abi.Object) callconv(.c) ?*abi.O
 
 fn dealloc(object: *LoadedRow) callconv(.c) void {
     object.row().release();
+    lent.letGo();
     instance.destroy(&object.head);
 }
 

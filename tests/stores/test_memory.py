@@ -3,10 +3,12 @@
 import builtins
 import contextlib
 import errno
+import gc
 import http.server
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import obstore
@@ -15,6 +17,7 @@ from conftest import rows, tar_bytes
 
 import ultar_dataloader as ultar
 from ultar_dataloader import DataLoader, Dataset, ReadError, TarFormatError, memory_store
+from ultar_dataloader._stores import Stores
 
 
 @pytest.fixture
@@ -147,6 +150,49 @@ def test_without_obstore_the_error_names_the_extra(monkeypatch):
     """
     with pytest.raises(ReadError, match=r"ultar-dataloader\[stores\]"):
         list(DataLoader(script))
+
+
+class Kept(bytearray):
+    """Bytes of which one can tell whether they are there."""
+
+
+def test_an_answer_is_the_memory_of_its_rows_for_as_long_as_one_is_there(memory, expect, monkeypatch):
+    store, url = memory
+    obstore.put(store, "a.tar", tar_bytes(rows(0, 40, 50_000)))
+    ds = Dataset(f"{url}/a.tar")
+    answers = []
+    whole = Stores.read
+
+    def read(*arguments):
+        data = Kept(whole(*arguments))
+        answers.append(weakref.ref(data))
+        return data
+
+    monkeypatch.setattr(Stores, "read", read)
+    found = list(ds)
+    expect(found, range(40), 50_000)
+    # Those of some bytes were copied.
+    assert any(answer() is not None for answer in answers)
+    view = found[39].view(".bin")
+    del found
+    assert bytes(view) == bytes([39]) * 50_039
+    left = [answer() for answer in answers if answer() is not None]
+    assert len(left) == 1
+    with pytest.raises(BufferError):
+        left[0].append(0)
+    del view
+    left[0].append(0)
+    for _ in range(3):
+        epoch = iter(ds)
+        next(epoch)
+        del epoch
+    del left
+    gc.collect()
+    ds[0]
+    until = time.monotonic() + 10
+    while any(answer() is not None for answer in answers):
+        ds[0]  # What came late goes with the next row.
+        assert time.monotonic() < until
 
 
 class Web:
