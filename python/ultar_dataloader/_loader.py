@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import reprlib
 import weakref
@@ -20,6 +19,9 @@ IO_CHOICES = ("auto", "uring", "threads")
 THREADS_MAX = 64
 ACCESS_CHOICES = ("auto", "read", "mmap", "direct")
 ON_ERROR_CHOICES = ("raise", "skip")
+
+_INFO, _WARNING = 20, 30
+"""As in `logging`, which is imported when there is something to log."""
 
 _U32_MAX = 2**32 - 1
 _I64_MAX = 2**63 - 1
@@ -221,7 +223,7 @@ class DataLoader:
         self._last_stats = epoch.last_stats
 
     def _prepare(self) -> _native.Pipeline:
-        level = logging.WARNING if self._debug else logging.INFO
+        level = _WARNING if self._debug else _INFO
         try:
             return _native.Pipeline(**self._arguments, log_level=level, dry=self._dry)
         except ScriptError as error:

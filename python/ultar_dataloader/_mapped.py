@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 
 from ._dataset import Dataset
 from ._decode import decoder
-from ._native import LoadedRow
+from ._nesting import through
 
 
 class Mapped:
@@ -57,21 +57,6 @@ class Mapped:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.dataset!r}>"
-
-
-def through(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """The same nesting of dicts, lists and tuples, with what `convert` makes of the rest; rows become dicts."""
-    kind = type(value)
-    if kind is dict:
-        return {key: through(one, convert) for key, one in value.items()}
-    if kind is list:
-        return [through(one, convert) for one in value]
-    if isinstance(value, tuple):
-        values = [through(one, convert) for one in value]
-        return kind._make(values) if hasattr(kind, "_make") else kind(values)
-    if isinstance(value, LoadedRow):
-        return {key: convert(value.view(key)) for key in dict.fromkeys(value)}
-    return convert(value)
 
 
 def plain(value: Any) -> Any:

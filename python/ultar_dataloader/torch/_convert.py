@@ -7,8 +7,9 @@ from typing import Any
 import numpy
 import torch
 
-from .._mapped import plain, through
+from .._mapped import plain
 from .._native import Array
+from .._nesting import through
 
 
 def tensors(batch: Any, *, pin: bool = False) -> Any:
