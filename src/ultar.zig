@@ -11,6 +11,12 @@ test {
     _ = @import("base/sync.zig");
     _ = @import("cli/args.zig");
     _ = @import("cli/run.zig");
+    _ = @import("dataset/Array.zig");
+    _ = @import("dataset/Block.zig");
+    _ = @import("dataset/Element.zig");
+    _ = @import("dataset/Field.zig");
+    _ = @import("dataset/Gatherer_test.zig");
+    _ = @import("dataset/Npy.zig");
     _ = @import("container/container.zig");
     _ = @import("container/fuzz_test.zig");
     _ = @import("container/parts.zig");

@@ -35,7 +35,9 @@ def files(*patterns: str) -> list[Path]:
 
 
 ZIG = files("src/**/*.zig", "build/*.zig", "build.zig")
-PYTHON = files("python/**/*.py", "python/**/*.pyi", "tests/**/*.py", "tools/*.py", "benchmarks/**/*.py", "*.py")
+PYTHON = files(
+    "python/**/*.py", "python/**/*.pyi", "tests/**/*.py", "tools/*.py", "benchmarks/**/*.py", "examples/*.py", "*.py"
+)
 ALL = [*ZIG, *PYTHON, *files("lua/**/*.lua", "tools/*.sh")]
 
 

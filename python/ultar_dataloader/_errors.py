@@ -37,6 +37,28 @@ class IndexFormatError(UltarError, ValueError):
     """The index."""
 
 
+class FieldError(UltarError, ValueError):
+    """A payload is not what the declared field says: another type, shape or size, or no such key.
+
+    ``offset`` and ``length`` tell the payload in the shard, in bytes.
+    """
+
+    filename: str | None = None
+    """The shard."""
+
+
+class DecodeError(UltarError, ValueError):
+    """An entry is not what its decoder takes. ``__cause__`` is what the decoder raised.
+
+    ``offset`` and ``length`` tell where its payload lies in the shard, in bytes.
+    """
+
+    filename: str | None = None
+    """The shard."""
+    key: str | None = None
+    """Of the entry."""
+
+
 class _FileError(UltarError, OSError):
     """An ``OSError`` whose whole text is the engine's message."""
 
@@ -96,6 +118,8 @@ def from_native(
         case 6:
             return MemoryError(message)
         case 8:
+            error = _plain(FieldError, message, filename)
+        case 9:
             error = _plain(ShardFormatError, message, filename)
         case _:
             error = UltarError(message)

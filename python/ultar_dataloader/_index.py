@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from . import _native, _paths, _progress, hdf5
 from ._errors import ReadError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ._native import IndexCounts
 
 JOBS = 8
@@ -165,11 +167,19 @@ def index_path(path: str) -> str:
     return path + ".utix"
 
 
-def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
+def is_fresh(path: str) -> bool:
+    """Whether a shard has an index that is not older than it. Takes microseconds."""
     try:
         of_index, of_shard = os.stat(index_path(path)), os.stat(path)
-        if of_index.st_size == 0 or of_index.st_mtime_ns < of_shard.st_mtime_ns:
-            return False
+    except OSError:
+        return False
+    return of_index.st_size > 0 and of_index.st_mtime_ns >= of_shard.st_mtime_ns
+
+
+def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
+    if not is_fresh(path):
+        return False
+    try:
         with open(index_path(path), "rb") as file:
             is_jsonl = file.read(1) == b"{"
     except OSError:
@@ -281,10 +291,18 @@ class _Run:
 
     def _in_threads(self, paths: list[str], jobs: int) -> Iterator[tuple[str, Callable[[], IndexCounts | None]]]:
         """In threads. Ctrl-C waits for the shards that are being worked on."""
+        # Only here: it takes longer to import than many a program needs to its first batch.
+        from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
         pool = ThreadPoolExecutor(jobs, thread_name_prefix="ultar-index")
         try:
-            waiting = {pool.submit(self.work, path): path for path in paths}
-            while waiting:
+            rest = iter(paths)
+            waiting: dict[Future[IndexCounts | None], str] = {}
+            while True:
+                # A few ahead, not all: to wait takes as long as there are futures.
+                waiting.update((pool.submit(self.work, path), path) for path in islice(rest, 4 * jobs - len(waiting)))
+                if not waiting:
+                    break
                 # With a time limit: so Ctrl-C is noticed on every system.
                 done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in done:

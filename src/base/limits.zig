@@ -64,6 +64,25 @@ pub const dataset_files_min = 32;
 pub const dataset_files_max = 8192;
 /// Threads that may read single rows of a dataset at once.
 pub const dataset_readers_max = 8;
+/// Bytes in the header of a `.npy` file: NumPy itself refuses more than 10 000.
+pub const npy_header_bytes_max = 64 * 1024;
+/// Dimensions of an array, as many as NumPy allows.
+pub const array_dims_max = 64;
+/// Fields of a batch: each has an array of its own.
+pub const gather_fields_max = 256;
+/// Threads that copy rows into batches, unless the user says how many: more seldom
+/// get more out of the memory, and leave less to those who train.
+pub const gather_threads_default = 4;
+/// What one of them copies before it looks for other work: long enough to be worth
+/// a lock, and short enough that several share a batch of some megabytes.
+pub const gather_chunk_bytes_min = 256 * 1024;
+/// Pieces of files, and of memory, in one system call; Linux takes 1024.
+pub const gather_pieces_max = 1024;
+/// Batches that are asked of storage ahead, after one had to wait for it.
+pub const gather_batches_ahead = 64;
+/// Shards that are in memory as a whole, and stay there, are mapped to be copied
+/// from: those of a dataset that takes at most this part of it.
+pub const gather_mapped_share = 4;
 /// Threads that read the indexes of a dataset at once.
 pub const dataset_open_threads_max = 8;
 /// Bytes in a key. Keys name entries, and this is far beyond any name.
