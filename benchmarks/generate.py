@@ -18,6 +18,7 @@ import ultar_dataloader as ultar
 
 from . import peers
 from .data import KINDS, Data, stem
+from .lines import LINES
 
 DEFAULT = Path("build/bench")
 
@@ -111,7 +112,9 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="times as many rows (default: 1, about 2.5 GB)")
     arguments = parser.parse_args()
     for data in data_sets(arguments.data, arguments.scale).values():
-        for peer, reason in make(data, peers.load()).items():
+        letters = {line.letter for line in LINES if line.trial.data == data.name}
+        readers = [one for one in peers.load() if letters & set(one.lines)]
+        for peer, reason in make(data, readers).items():
             print(f"not made for {peer}: {reason}")
 
 
