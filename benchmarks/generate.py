@@ -109,7 +109,7 @@ def _header(template: bytearray, name: bytes, size: int) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEFAULT, help="folder to write to (default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="times as many rows (default: 1, about 2.5 GB)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times as many rows (default: 1, about 3.5 GB)")
     arguments = parser.parse_args()
     for data in data_sets(arguments.data, arguments.scale).values():
         letters = {line.letter for line in LINES if line.trial.data == data.name}

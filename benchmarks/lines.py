@@ -111,7 +111,7 @@ LINES = (
         "O",
         "batches of 256 rows of 2048 uint16, shuffled, each one array, warm",
         Trial("array", shuffled=True, task="batches"),
-        (Goal(1.0, "turboloader"), Goal(1.0, "limit: NumPy, mapped")),
+        (Goal(1.0, "turboloader"),),
     ),
     Line(
         "P",

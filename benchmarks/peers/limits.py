@@ -57,6 +57,15 @@ def pread_entry(job: Job) -> Rows:
         yield [pread(file, size, begin) for size, begin in spans]
 
 
+@contestant("limit: pread an entry, all rows held", lines="N")
+def pread_all(job: Job) -> Rows:
+    """What a list of all rows costs: memory that is touched for the first time."""
+    files = [os.open(path, os.O_RDONLY) for path in job.data.tars]
+    rows = [(files[file], [(b - a, a) for a, b in spans]) for file, spans in places(job)]
+    job.start()
+    return [[os.pread(file, size, begin) for size, begin in spans] for file, spans in rows]
+
+
 @contestant("limit: mmap", lines="ABCDFGHIJLMN")
 def mapped(job: Job) -> Rows:
     where = places(job)
