@@ -219,7 +219,7 @@ def test_errors_have_what_the_table_says(raised: list[ultar.UltarError]) -> None
     assert {name for name, _ in rows} >= {name for name in ultar.__all__ if name.endswith("Error")}
     for name, parent in rows:
         kind = getattr(ultar, name, None) or getattr(builtins, name)
-        assert issubclass(kind, getattr(builtins, parent or "Exception")), name
+        assert issubclass(kind, getattr(ultar, parent, None) or getattr(builtins, parent or "Exception")), name
     short, _, missing, _ = raised
     assert isinstance(short, ultar.ReadError) and isinstance(missing, ultar.ReadError)
     assert (short.errno, short.offset, short.length) == (None, 1536, 4096) and "None when the file simply ended" in page

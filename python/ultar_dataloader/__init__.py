@@ -1,7 +1,17 @@
 """The public names of ultar_dataloader, and nothing else."""
 
 from ._dataset import Dataset, Record
-from ._errors import FieldError, IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
+from ._errors import (
+    DecodeError,
+    FieldError,
+    IndexFormatError,
+    ReadError,
+    ScriptError,
+    ShardFormatError,
+    TarFormatError,
+    UltarError,
+    WriteError,
+)
 from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
 from ._native import LoadedRow, Order, __version__
@@ -13,6 +23,7 @@ from ._stream.stream import Stream
 __all__ = [
     "DataLoader",
     "Dataset",
+    "DecodeError",
     "Delivery",
     "FieldError",
     "IndexFormatError",
@@ -23,6 +34,7 @@ __all__ = [
     "ReadError",
     "Record",
     "ScriptError",
+    "ShardFormatError",
     "Stream",
     "TarFormatError",
     "UltarError",

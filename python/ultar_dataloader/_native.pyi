@@ -4,10 +4,11 @@ Errors are those of `ultar_dataloader._errors`. Whatever waits releases the GIL 
 Ctrl-C within 0.1 s.
 """
 
+import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, final, overload, type_check_only
 
 from ._fields import Ragged
 
@@ -21,6 +22,14 @@ class IndexCounts(TypedDict):
     entries: int
     bytes: int
     warnings: list[str]
+
+@type_check_only
+class Progress(Protocol):
+    """How far an epoch has come, and how that is said in a state."""
+
+    position: int
+    def state_dict(self) -> dict[str, Any]: ...
+    def position_in(self, state_dict: Mapping[str, Any], /) -> int: ...
 
 @final
 class Pipeline:
@@ -81,8 +90,36 @@ class Pipeline:
             UltarError: It was closed, or started before a fork.
         """
 
-    def start(self) -> None:
-        """Start the thread now, so that it reads ahead before the first row is asked for."""
+    def start(self, progress: Progress | None = None, /) -> None:
+        """Start the thread now, so that it reads ahead before the first row is asked for.
+
+        Args:
+            progress: What states are made by. The first rows, as many as its ``position`` says,
+                are dropped without reading them, and so is what the script prints before the
+                last of them. None: there are no states. It is remembered where it came to.
+
+        Raises:
+            UltarError: It is started already, and has another way of making states.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, as JSON takes it: behind the rows that were delivered.
+
+        Rows ahead do not count; rows that were left out with ``on_error="skip"`` do. After the
+        end it is the beginning of an epoch. Also when it is closed.
+
+        Raises:
+            UltarError: It iterates a dataset.
+        """
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        """Go on where the state was taken, instead of here. The script starts anew for it.
+
+        Raises:
+            TypeError, ValueError: As `DataLoader.load_state_dict`.
+            ScriptError: ``init_ctx`` failed this time.
+            UltarError: It is closed, iterates a dataset, or another thread is taking rows.
+        """
 
     def stats(self) -> dict[str, object]:
         """Counts, bytes, nanoseconds since the start, and the name of the backend."""
@@ -309,27 +346,16 @@ class Dataset:
 
 @final
 class Gatherer:
-    """Batches of rows as arrays, read by threads in the order of submission.
-
-    Threads may share it. It does not follow into the child of a fork. Dropping it stops its
-    threads; arrays stay valid.
-    """
+    """Batches of rows as arrays, read by threads in the order of submission. Threads may share it."""
 
     def submit(self, rows: array[int], /) -> None:
-        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits.
-
-        Raises:
-            IndexError: There is no such row.
-            UltarError: It is closed, or was made before a fork.
-        """
+        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits."""
 
     def take(self, /) -> tuple[Array | Ragged, ...]:
         """The oldest batch that was submitted, one part a field; `Ragged` where a shape begins with None.
 
         Raises:
-            FieldError: A payload is not what its field says, or there is none.
-            ReadError: A payload cannot be read.
-            MemoryError: There is no memory for the batch.
+            FieldError, ReadError: A payload is not what its field says, or cannot be read.
             UltarError: Nothing is submitted, it is closed, or was made before a fork.
         """
 
@@ -349,17 +375,15 @@ class Array:
     """
 
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def dtype(self) -> str:
-        """NumPy's typestr, as ``"<u2"``."""
-
+    def dtype(self) -> str: ...  # NumPy's typestr, as "<u2".
     @property
-    def nbytes(self) -> int:
-        """Bytes of all elements."""
-
+    def nbytes(self) -> int: ...
     def __dlpack__(
         self,
         *,
@@ -374,15 +398,12 @@ class Array:
             BufferError: Another device is wanted, or the byte order is not this machine's.
         """
 
-    def __dlpack_device__(self) -> tuple[int, int]:
-        """That it is in the memory of the CPU."""
-
+    def __dlpack_device__(self) -> tuple[int, int]: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         """Capsules with an Arrow array, without a copy; what has several dimensions is a fixed-size list.
 
         Raises:
-            BufferError: Arrow has no such elements: booleans of a byte, complex numbers,
-                and those whose byte order is not this machine's.
+            BufferError: Arrow has no such elements: those of b1, c8, c16, or in the other byte order.
         """
 
 @final
@@ -403,11 +424,14 @@ def index_shard(
     format: Literal["msgpack", "jsonl"],
     rules: Sequence[tuple[str, Sequence[str]]],
     check: bool,
+    verify: bool,
 ) -> IndexCounts:
     """Write the index of a shard, ``PATH.utix``, or with ``check`` compare the one that is there.
 
+    With ``verify``, payloads that have checksums are read, and compared with them.
+
     Raises:
-        TarFormatError: The shard is malformed; says at which offset.
+        ShardFormatError: The shard is malformed; says at which offset. Of a tar, TarFormatError.
         IndexFormatError: With ``check``: the index is malformed or does not match.
         ReadError: The shard (or with ``check`` the index) cannot be read.
         WriteError: The index cannot be written.

@@ -9,7 +9,7 @@ const Dataset = @import("Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Element = @import("Element.zig");
 const Field = @import("Field.zig");
-const limits = @import("../base/limits.zig");
+const Members = @import("Members.zig");
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
@@ -96,7 +96,7 @@ pub fn destroy(batch: *Batch) void {
 }
 
 /// Find out what to copy, and take memory for fields that are not ragged.
-pub fn locate(batch: *Batch, dataset: *const Dataset, fields: []const Field, diag: *Diagnostics) Error!void {
+pub fn locate(batch: *Batch, dataset: *const Dataset, fields: []const Field, members: *Members, diag: *Diagnostics) Error!void {
     const gpa = batch.gpa;
     for (batch.parts, fields) |*part, *field| {
         if (field.is_ragged) {
@@ -108,15 +108,13 @@ pub fn locate(batch: *Batch, dataset: *const Dataset, fields: []const Field, dia
         }
     }
     try batch.items.ensureTotalCapacity(gpa, batch.rows.len * fields.len);
-    var members: Members = .{};
-    var near: u32 = 0;
+    var ahead: Ahead = .{ .dataset = dataset, .rows = batch.rows };
+    ahead.start();
     for (batch.rows, 0..) |row, at| {
-        const place = dataset.locate(row, near);
-        near = place.shard;
-        const record = dataset.shards.items[place.shard].index.record(place.record);
-        if (!members.isOf(place.shard, record.keys)) members = .find(dataset, place.shard, record.keys, fields);
-        for (fields, 0..) |*field, i| {
-            const member = members.places[i];
+        const place = ahead.next();
+        const index = dataset.shards.items[place.shard].index;
+        const record = index.record(place.record);
+        for (fields, members.find(index, record.keys, fields), 0..) |*field, member, i| {
             if (member == Members.missing) return failMissing(dataset, row, field, diag);
             const item: Item = .{
                 .offset = record.offset +| record.offsets[member],
@@ -133,6 +131,37 @@ pub fn locate(batch: *Batch, dataset: *const Dataset, fields: []const Field, dia
     }
     if (!std.sort.isSorted(Item, batch.items.items, {}, Item.lessThan)) std.mem.sortUnstable(Item, batch.items.items, {}, Item.lessThan);
 }
+
+/// Where rows are, with the memory of some records that come next on its way to the
+/// processor: they lie anywhere.
+const Ahead = struct {
+    dataset: *const Dataset,
+    rows: []const u64,
+    places: [distance]Dataset.Place = undefined,
+    known: usize = 0,
+    taken: usize = 0,
+
+    const distance = 8;
+
+    fn start(ahead: *Ahead) void {
+        while (ahead.known < @min(distance, ahead.rows.len)) ahead.look();
+    }
+
+    fn look(ahead: *Ahead) void {
+        const near = if (ahead.known == 0) 0 else ahead.places[(ahead.known - 1) % distance].shard;
+        const place = ahead.dataset.locate(ahead.rows[ahead.known], near);
+        ahead.dataset.shards.items[place.shard].index.prefetch(place.record);
+        ahead.places[ahead.known % distance] = place;
+        ahead.known += 1;
+    }
+
+    fn next(ahead: *Ahead) Dataset.Place {
+        const place = ahead.places[ahead.taken % distance];
+        ahead.taken += 1;
+        if (ahead.known < ahead.rows.len) ahead.look();
+        return place;
+    }
+};
 
 fn add(batch: *Batch, dataset: *const Dataset, field: *const Field, located: Item, diag: *Diagnostics) error{BadField}!void {
     var item = located;
@@ -238,38 +267,6 @@ pub fn capacity(batch: *const Batch) usize {
     };
     return bytes;
 }
-
-/// Where the members of fields are in records of one list of keys.
-const Members = struct {
-    shard: u32 = 0,
-    keys: ?[]const u32 = null,
-    places: [limits.gather_fields_max]u32 = undefined,
-
-    const missing = std.math.maxInt(u32);
-
-    /// Records with the same keys share one list.
-    fn isOf(members: *const Members, shard: u32, keys: []const u32) bool {
-        const known = members.keys orelse return false;
-        return members.shard == shard and known.ptr == keys.ptr and known.len == keys.len;
-    }
-
-    fn find(dataset: *const Dataset, shard: u32, keys: []const u32, fields: []const Field) Members {
-        const index = dataset.shards.items[shard].index;
-        var members: Members = .{ .shard = shard, .keys = keys };
-        for (fields, members.places[0..fields.len]) |*field, *place| {
-            place.* = missing;
-            for (keys, 0..) |key, i| {
-                const name = index.keyText(key);
-                if (!field.isCalled(name)) continue;
-                // The very name goes before one with a dot.
-                if (place.* != missing and name.len > field.key.len) continue;
-                if (place.* != missing and index.keyText(keys[place.*]).len == name.len) continue;
-                place.* = @intCast(i);
-            }
-        }
-        return members;
-    }
-};
 
 fn failMissing(dataset: *const Dataset, row: u64, field: *const Field, diag: *Diagnostics) error{BadField} {
     const place = dataset.locate(row, 0);

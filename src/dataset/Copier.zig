@@ -8,6 +8,7 @@ const Dataset = @import("Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Field = @import("Field.zig");
 const Mapping = @import("../io/Mapping.zig");
+const Members = @import("Members.zig");
 const Npy = @import("Npy.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
 const SharedFiles = @import("SharedFiles.zig");
@@ -22,6 +23,9 @@ fields: []const Field,
 files: *SharedFiles,
 /// Then it is left at that.
 is_stopping: *const std.atomic.Value(bool),
+members: Members,
+/// What is wrong, while something is.
+diag: Diagnostics = .{},
 /// Of each field the header that was found to be right last.
 known: []Known,
 pieces: [limits.gather_pieces_max]std.posix.iovec = undefined,
@@ -52,12 +56,21 @@ pub fn create(gpa: std.mem.Allocator, dataset: *const Dataset, fields: []const F
     const copier = try gpa.create(Copier);
     errdefer gpa.destroy(copier);
     const known = try gpa.alloc(Known, fields.len);
+    errdefer gpa.free(known);
     for (known) |*one| one.len = 0;
-    copier.* = .{ .dataset = dataset, .fields = fields, .files = files, .is_stopping = is_stopping, .known = known };
+    copier.* = .{
+        .dataset = dataset,
+        .fields = fields,
+        .files = files,
+        .is_stopping = is_stopping,
+        .members = try .init(gpa, fields.len),
+        .known = known,
+    };
     return copier;
 }
 
 pub fn destroy(copier: *Copier, gpa: std.mem.Allocator) void {
+    copier.members.deinit(gpa);
     gpa.free(copier.known);
     gpa.destroy(copier);
 }
@@ -77,10 +90,10 @@ const Runs = struct {
 };
 
 /// Have the kernel read from storage what is not cached.
-pub fn readAhead(copier: *Copier, items: []Item, diag: *Diagnostics) Error!void {
+pub fn readAhead(copier: *Copier, items: []Item) Error!void {
     var runs: Runs = .{ .items = items };
     while (runs.next()) |run| {
-        const file = try copier.files.acquire(run[0].shard, diag);
+        const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
         var start = run[0].offset;
         var end = start;
@@ -97,19 +110,19 @@ pub fn readAhead(copier: *Copier, items: []Item, diag: *Diagnostics) Error!void 
 
 /// Find out how many rows of elements there are in `.npy` files of ragged fields.
 /// From then on their items are without a header.
-pub fn measure(copier: *Copier, batch: *Batch, diag: *Diagnostics) Error!void {
+pub fn measure(copier: *Copier, batch: *Batch) Error!void {
     for (copier.fields) |*field| {
         if (field.is_ragged and field.is_npy) break;
     } else return;
     var runs: Runs = .{ .items = batch.items.items };
     while (runs.next()) |run| {
-        const file = try copier.files.acquire(run[0].shard, diag);
+        const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
         for (run) |*item| {
             if (copier.is_stopping.load(.monotonic)) return error.Stopped;
             const field = &copier.fields[item.field];
             if (!field.is_ragged or !field.is_npy) continue;
-            const npy = try copier.readHeader(file, batch, item.*, diag);
+            const npy = try copier.readHeader(file, batch, item.*);
             batch.parts[item.field].offsets.?[item.at] = @intCast(@min(npy.shape()[0], std.math.maxInt(i64)));
             item.offset += npy.size;
             item.size -= npy.size;
@@ -120,31 +133,31 @@ pub fn measure(copier: *Copier, batch: *Batch, diag: *Diagnostics) Error!void {
 }
 
 /// All of them, or an error about one.
-pub fn copy(copier: *Copier, batch: *const Batch, items: []Item, diag: *Diagnostics) Error!void {
+pub fn copy(copier: *Copier, batch: *const Batch, items: []Item) Error!void {
     var runs: Runs = .{ .items = items };
     while (runs.next()) |run| {
-        const file = try copier.files.acquire(run[0].shard, diag);
+        const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
         if (file.mapping) |mapping| {
-            try copier.copyMapped(file, mapping, batch, run, diag);
-        } else try copier.copyRead(file, batch, run, diag);
+            try copier.copyMapped(file, mapping, batch, run);
+        } else try copier.copyRead(file, batch, run);
     }
 }
 
-fn copyMapped(copier: *Copier, file: *OpenFile, mapping: *Mapping, batch: *const Batch, run: []Item, diag: *Diagnostics) Error!void {
+fn copyMapped(copier: *Copier, file: *OpenFile, mapping: *Mapping, batch: *const Batch, run: []Item) Error!void {
     var end_max: u64 = 0;
     for (run, 0..) |item, i| {
         if (copier.is_stopping.load(.monotonic)) return error.Stopped;
-        if (i + 1 < run.len) prefetch(mapping, run[i + 1].offset);
+        if (i % prefetch_items == 0) prefetch(mapping, run[@min(i + prefetch_items, run.len)..@min(i + 2 * prefetch_items, run.len)]);
         const end = item.offset +| item.size;
         if (end > mapping.bytes.len or item.header == Batch.header_unknown) {
-            try copier.copyOne(file, batch, item, diag);
+            try copier.copyOne(file, batch, item);
             continue;
         }
         end_max = @max(end_max, end);
         const payload = mapping.bytes[@intCast(item.offset)..@intCast(end)];
         if (!item.is_checked and !copier.known[item.field].is(payload[0..item.header])) {
-            try copier.copyOne(file, batch, item, diag);
+            try copier.copyOne(file, batch, item);
             continue;
         }
         const elements = payload[item.header..];
@@ -158,20 +171,29 @@ fn copyMapped(copier: *Copier, file: *OpenFile, mapping: *Mapping, batch: *const
     if (end_max <= size and !mapping.isLost(end_max)) return;
     for (run) |item| {
         const end = item.offset +| item.size;
-        if (end > size or mapping.isLost(end)) try copier.copyOne(file, batch, item, diag);
+        if (end > size or mapping.isLost(end)) try copier.copyOne(file, batch, item);
     }
 }
 
-/// The beginning of a payload, which the processor does not foresee.
-fn prefetch(mapping: *const Mapping, offset: u64) void {
-    const lines = 4;
-    if (offset +| lines * 64 > mapping.bytes.len) return;
-    const start = mapping.bytes.ptr + @as(usize, @intCast(offset));
-    inline for (0..lines) |line| @prefetch(start + line * 64, .{ .locality = 0 });
+/// The beginnings of payloads and of their pages, which the processor does not
+/// foresee. Several at once, so that it looks for their pages at the same time.
+fn prefetch(mapping: *const Mapping, items: []const Item) void {
+    const size = mapping.bytes.len;
+    for (items) |item| {
+        if (item.offset >= size or item.size >= size - item.offset) continue;
+        const start: usize = @intCast(item.offset);
+        const end = start + @as(usize, @intCast(item.size));
+        @prefetch(mapping.bytes.ptr + start, .{});
+        @prefetch(mapping.bytes.ptr + start + @min(64, item.size), .{});
+        const next_page = std.mem.alignForward(usize, start + 1, std.heap.page_size_min);
+        if (next_page < end) @prefetch(mapping.bytes.ptr + next_page, .{});
+    }
 }
 
+const prefetch_items = 4;
+
 /// Neighbours in one system call each.
-fn copyRead(copier: *Copier, file: *OpenFile, batch: *const Batch, run: []Item, diag: *Diagnostics) Error!void {
+fn copyRead(copier: *Copier, file: *OpenFile, batch: *const Batch, run: []Item) Error!void {
     var rest = run;
     while (rest.len > 0) {
         if (copier.is_stopping.load(.monotonic)) return error.Stopped;
@@ -186,7 +208,7 @@ fn copyRead(copier: *Copier, file: *OpenFile, batch: *const Batch, run: []Item, 
         for (items) |item| {
             const is_good = is_whole and copier.isGood(item, &header_at);
             // With all the checks, and all that can be said of a failure.
-            if (!is_good) try copier.copyOne(file, batch, item, diag);
+            if (!is_good) try copier.copyOne(file, batch, item);
         }
         // Rows that come again.
         const last = items[items.len - 1];
@@ -236,34 +258,34 @@ fn gather(copier: *Copier, items: []const Item) Group {
 }
 
 /// One payload by plain reads, checked in full.
-fn copyOne(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item, diag: *Diagnostics) Error!void {
-    const header: usize = if (item.is_checked) item.header else (try copier.readHeader(file, batch, item, diag)).size;
+fn copyOne(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item) Error!void {
+    const header: usize = if (item.is_checked) item.header else (try copier.readHeader(file, batch, item)).size;
     const size: usize = @intCast(item.size - header);
-    try copier.read(file, batch, item, header, item.target[0..size], diag);
+    try copier.read(file, batch, item, header, item.target[0..size]);
 }
 
 /// The header of a payload, which fits the field and the payload. Its `descr` is gone.
-fn readHeader(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item, diag: *Diagnostics) Error!Npy {
+fn readHeader(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item) Error!Npy {
     const field = &copier.fields[item.field];
     const row = batch.rows[item.at];
     var problem: Npy.Problem = .{};
     const start = copier.headers[0..@intCast(@min(item.size, first_bytes))];
-    try copier.read(file, batch, item, 0, start, diag);
+    try copier.read(file, batch, item, 0, start);
     const npy = blk: {
         const header_size = Npy.headerSize(start, &problem) catch |err| break :blk err;
         const there = copier.headers[0..@intCast(@min(item.size, @max(header_size, start.len)))];
-        if (there.len > start.len) try copier.read(file, batch, item, start.len, there[start.len..], diag);
+        if (there.len > start.len) try copier.read(file, batch, item, start.len, there[start.len..]);
         break :blk Npy.parse(there, &problem);
     } catch {
-        return Batch.report(copier.dataset, row, field, item, diag, "wanted {f}, got no .npy file: {s}", .{ field, problem.text() });
+        return Batch.report(copier.dataset, row, field, item, &copier.diag, "wanted {f}, got no .npy file: {s}", .{ field, problem.text() });
     };
     if (!field.fits(&npy)) {
-        return Batch.report(copier.dataset, row, field, item, diag, "wanted {f}, got {f}", .{ field, Field.Found{ .npy = &npy } });
+        return Batch.report(copier.dataset, row, field, item, &copier.diag, "wanted {f}, got {f}", .{ field, Field.Found{ .npy = &npy } });
     }
     const count: u64 = if (field.is_ragged) npy.shape()[0] else 1;
     const wanted = std.math.mul(u64, count, field.bytes) catch std.math.maxInt(u64);
     if (item.size - npy.size != wanted) {
-        return Batch.report(copier.dataset, row, field, item, diag, "wanted {d} bytes for {f} behind its header, got {d}", .{
+        return Batch.report(copier.dataset, row, field, item, &copier.diag, "wanted {d} bytes for {f} behind its header, got {d}", .{
             wanted, Field.Found{ .npy = &npy }, item.size - npy.size,
         });
     }
@@ -275,7 +297,7 @@ fn readHeader(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item,
 const first_bytes = 128;
 
 /// A part of a payload.
-fn read(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item, skip: usize, target: []u8, diag: *Diagnostics) error{ReadFailed}!void {
+fn read(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item, skip: usize, target: []u8) error{ReadFailed}!void {
     var done: usize = 0;
     var errno: os.Errno = 0;
     while (done < target.len) switch (os.pread(file.fd, target[done..], item.offset +| (skip + done))) {
@@ -291,13 +313,13 @@ fn read(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item, skip:
     if (done == target.len) return;
     var name: [512]u8 = undefined;
     var text: [128]u8 = undefined;
-    diag.set(.read, "{s}: {s}: wanted {d} bytes at offset {d}, got {d} ({s})", .{
+    copier.diag.set(.read, "{s}: {s}: wanted {d} bytes at offset {d}, got {d} ({s})", .{
         file.path,   Batch.rowName(copier.dataset, batch.rows[item.at], &copier.fields[item.field], &name),
         item.size,   item.offset,
         skip + done, if (errno == 0) "end of file" else os.describe(errno, &text),
     });
-    diag.errno = errno;
-    diag.setPath(file.path);
-    diag.setRange(item.offset, item.size);
+    copier.diag.errno = errno;
+    copier.diag.setPath(file.path);
+    copier.diag.setRange(item.offset, item.size);
     return error.ReadFailed;
 }

@@ -176,14 +176,12 @@ fn run(gatherer: *Gatherer, copier: *Copier) void {
         };
         const batch = task.batch;
         gatherer.mutex.unlock();
-        var diag: Diagnostics = undefined;
-        diag.kind = .none;
         const result = switch (task.what) {
-            .plan => gatherer.plan(copier, batch, &diag),
-            .copy => |items| gatherer.copy(copier, batch, items, &diag),
+            .plan => gatherer.plan(copier, batch),
+            .copy => |items| gatherer.copy(copier, batch, items),
         };
         gatherer.mutex.lock();
-        gatherer.finish(task, result, &diag);
+        gatherer.finish(task, result, &copier.diag);
     }
 }
 
@@ -223,26 +221,27 @@ fn chunk(gatherer: *const Gatherer, batch: *Batch) []Batch.Item {
 /// What finding a payload costs, in bytes that could be copied instead.
 const item_cost_bytes = 512;
 
-fn plan(gatherer: *Gatherer, copier: *Copier, batch: *Batch, diag: *Diagnostics) Batch.Error!void {
-    try batch.locate(gatherer.dataset, gatherer.fields, diag);
+fn plan(gatherer: *Gatherer, copier: *Copier, batch: *Batch) Batch.Error!void {
+    try batch.locate(gatherer.dataset, gatherer.fields, &copier.members, &copier.diag);
     if (gatherer.batches_ahead.load(.monotonic) > 0) {
         _ = gatherer.batches_ahead.fetchSub(1, .monotonic);
-        try copier.readAhead(batch.items.items, diag);
+        try copier.readAhead(batch.items.items);
     }
-    try copier.measure(batch, diag);
+    try copier.measure(batch);
     try batch.layOut(gatherer.dataset, gatherer.fields);
     // The next batches should find memory that was touched before.
     gatherer.dataset.buffers.keep(2 * batch.capacity());
 }
 
-fn copy(gatherer: *Gatherer, copier: *Copier, batch: *const Batch, items: []Batch.Item, diag: *Diagnostics) Batch.Error!void {
+fn copy(gatherer: *Gatherer, copier: *Copier, batch: *const Batch, items: []Batch.Item) Batch.Error!void {
     const waits_before = os.waits();
-    try copier.copy(batch, items, diag);
-    if (os.waits() != waits_before) gatherer.batches_ahead.store(limits.gather_batches_ahead, .monotonic);
+    try copier.copy(batch, items);
+    // Now and then it waits for something else.
+    if (os.waits() - waits_before > items.len / 16) gatherer.batches_ahead.store(limits.gather_batches_ahead, .monotonic);
 }
 
 /// Under the lock, as `choose`.
-fn finish(gatherer: *Gatherer, task: Task, result: Batch.Error!void, diag: *Diagnostics) void {
+fn finish(gatherer: *Gatherer, task: Task, result: Batch.Error!void, diag: *const Diagnostics) void {
     const batch = task.batch;
     if (task.what == .copy) batch.busy -= 1;
     if (result) {

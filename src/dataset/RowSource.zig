@@ -81,7 +81,7 @@ pub fn run(source: *RowSource, engine: *Engine, diag: *Diagnostics) Error!void {
 fn prefetch(source: *const RowSource, places: []const Dataset.Place, i: usize) void {
     const shards = source.view.dataset.shards.items;
     if (i + 16 < places.len) shards[places[i + 16].shard].index.columns.prefetchBlock(places[i + 16].record);
-    if (i + 8 < places.len) shards[places[i + 8].shard].index.columns.prefetchRecord(places[i + 8].record);
+    if (i + 8 < places.len) shards[places[i + 8].shard].index.prefetch(places[i + 8].record);
 }
 
 /// One row.

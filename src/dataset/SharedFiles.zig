@@ -72,14 +72,17 @@ pub fn acquire(files: *SharedFiles, shard: u32, diag: *Diagnostics) error{ ReadF
 
     files.mutex.lock();
     defer files.mutex.unlock();
-    errdefer os.close(opened.fd);
     if (files.open.get(shard)) |quicker| {
         os.close(opened.fd);
         quicker.file.use();
         return quicker.file;
     }
-    try files.open.reserve();
-    const file: *OpenFile = try .own(files.gpa, path, opened, &files.open_count);
+    const file: *OpenFile = blk: {
+        errdefer os.close(opened.fd);
+        try files.open.reserve();
+        break :blk try .own(files.gpa, path, opened, &files.open_count);
+    };
+    errdefer close(file);
     _ = try file.allow(files.access, &files.first_lost); // Else it is read.
     if (file.mapping) |mapping| os.adviseMapping(mapping.bytes, true);
     if (files.open.evict()) |oldest| close(oldest.file);

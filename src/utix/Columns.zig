@@ -90,7 +90,7 @@ pub const Record = struct {
 pub fn init(gpa: Allocator, size_hint: u64) Columns {
     return .{
         .gpa = gpa,
-        .segments = .{ .gpa = gpa, .size = @intCast(std.math.clamp(size_hint, 4096, Segments.size_max)) },
+        .segments = .{ .gpa = gpa, .size = @intCast(std.math.clamp(size_hint, Segments.size_min, Segments.size_max)) },
         .names = .init(gpa),
     };
 }
@@ -137,10 +137,16 @@ pub fn append(columns: *Columns, iidx: u64, offset: u64, stem: []const u8, shape
     if (pending.count == block_records) try columns.flush();
 }
 
-/// After the last `append`.
+/// After the last `append`. Gives back what only that needed: there may be a million
+/// indexes of few records each.
 pub fn finish(columns: *Columns) Allocator.Error!void {
     if (columns.pending.count > 0) try columns.flush();
     columns.freePending();
+    columns.shape_ids.clearAndFree(columns.gpa);
+    columns.key_ids.clearAndFree(columns.gpa);
+    inline for (.{ &columns.blocks, &columns.shapes, &columns.keys, &columns.segments.list }) |list| {
+        list.shrinkAndFree(columns.gpa, list.items.len);
+    }
 }
 
 fn freePending(columns: *Columns) void {
@@ -287,6 +293,7 @@ const Segments = struct {
     used: usize = 0,
 
     const alignment = @alignOf(Block);
+    const size_min = 256;
     const size_max = 1024 * 1024;
 
     fn alloc(segments: *Segments, size: usize) Allocator.Error![]align(alignment) u8 {
