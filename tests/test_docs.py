@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgpack
+import obstore
 import pytest
 from test_structure import LAYERS
 
@@ -102,6 +103,7 @@ def test_every_snippet_is_of_a_kind_that_is_tested() -> None:
 
 
 @of("python")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Workers, as PyTorch starts them.
 def test_python_runs(snippet: Snippet, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "snippet"}
     exec(compile(snippet.text, f"{snippet.page}:{snippet.line}", "exec"), names)
@@ -142,6 +144,10 @@ def check_command(words: list[str], command: Callable[..., subprocess.CompletedP
         assert chosen and '"test-filter"' in "".join(p.read_text() for p in [*ROOT.glob("build/*.zig")]), words
         tests = "".join(path.read_text() for path in ROOT.glob("src/**/*.zig"))
         assert re.search(rf'test "[^"]*{chosen[1]}', tests), words
+    elif program in ("python", "torchrun") and any(word.startswith("examples/") for word in arguments):
+        text = (ROOT / next(word for word in arguments if word.startswith("examples/"))).read_text()
+        mine = [flag for flag in flags if flag not in ("--standalone", "--nproc-per-node")]
+        assert not [flag for flag in mine if f'"{flag}"' not in text], words
     else:
         assert (program, arguments) == ("python", ["my_script.py"]), f"what is {words}?"
 
@@ -175,7 +181,7 @@ HEAD = 'local loader = require("ultar.loader")\nreturn { row_generator = functio
 
 
 @pytest.fixture
-def raised(tmp_path: Path) -> list[ultar.UltarError]:
+def raised(tmp_path: Path, make_shard: Callable[..., Path]) -> list[ultar.UltarError]:
     """The failures that the documents show, at the lines that they name."""
     tar = tmp_path / "shard-000017.tar"
     tar.write_bytes(bytes(2048))
@@ -190,7 +196,19 @@ def raised(tmp_path: Path) -> list[ultar.UltarError]:
         with pytest.raises(ultar.UltarError) as caught:
             list(ultar.DataLoader(f"{HEAD}{body}\nend }}", name=name))
         errors.append(caught.value)
-    return errors
+    return [*errors, changed_object(make_shard, tmp_path)]
+
+
+def changed_object(make_shard: Callable[..., Path], folder: Path) -> ultar.UltarError:
+    """Of an object that is replaced between two epochs."""
+    store = ultar.memory_store("data")
+    obstore.put(store, "train/x-001.tar", make_shard({"a": {".txt": b"before "}}, index=False).read_bytes())
+    options = {"cache": folder / "cache"}
+    ds = ultar.Dataset("memory://data/train/x-001.tar", storage_options=options)
+    obstore.put(store, "train/x-001.tar", make_shard({"a": {".txt": b"behind "}}, index=False).read_bytes())
+    with pytest.raises(ultar.ReadError) as caught:
+        list(ds)
+    return caught.value
 
 
 def plain(text: str) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
-from . import _index, _loader, _native, _paths
+from . import _loader, _native, _paths
 from ._errors import UltarError
 from ._fetching import Fetching
-from ._store import Store
+from ._store import Store, prepare
 from ._stores import is_url
 from ._stream.streamable import Streamable
 
@@ -90,7 +90,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         fetching = Fetching(storage_options)
         named = _paths.expand(shards, fetching.stores)
         paths = tuple(dict.fromkeys(path if is_url(path) else os.path.abspath(path) for path in named))
-        self._store = Store(paths, fetching, _index.prepare(paths, index, fetching))
+        self._store = Store(paths, fetching, prepare(paths, index, fetching))
         self._options = options
         self._keys: tuple[str, ...] | None = None
         self._rows: range | array[int] = range(len(self._store.native()))

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from . import _native, _paths, _progress, _store_index
+from . import _native, _paths, _progress, _store_index, hdf5
 from ._errors import ReadError
 from ._fetching import Fetching
 from ._stores import is_url
@@ -125,6 +125,8 @@ def index(
             )
         if not force and _is_up_to_date(path, format, rules):
             return None
+        if hdf5.is_hdf5(path):
+            return _without_rules(path, rules, hdf5.index(path, format=format))
         return _native.index_shard(
             path, format=format, rules=rules, check=False, verify=verify, index_path=None, stores=None
         )
@@ -155,33 +157,17 @@ def check(
     fetching = Fetching(storage_options)
 
     def compare(path: str) -> IndexCounts:
-        at = _store_index.fetch(fetching.stores, path, any_age=True) if is_url(path) else None
+        if is_url(path):
+            at, stores = _store_index.fetch(fetching.stores, path, any_age=True), fetching
+        elif hdf5.is_hdf5(path):
+            return _without_rules(path, rules, hdf5.check(path))
+        else:
+            at, stores = None, None
         return _native.index_shard(
-            path, format="msgpack", rules=rules, check=True, verify=verify, index_path=at, stores=fetching
+            path, format="msgpack", rules=rules, check=True, verify=verify, index_path=at, stores=stores
         )
 
     return _Run(compare, "checking", progress, fetching).over(paths, jobs, on_error)
-
-
-def prepare(paths: Sequence[str], mode: str, fetching: Fetching) -> tuple[str, ...]:
-    """The files with the indexes of shards, for a dataset: built or downloaded if need be.
-
-    Raises what `index` does.
-    """
-    if mode != "require":
-        # First without threads and futures, which a million shards take seconds to pass through.
-        stale = [path for path in paths if not is_url(path) and (mode == "rebuild" or not is_fresh(path))]
-        if stale:
-            index(stale, force=True)
-    urls = [path for path in paths if is_url(path)]
-    if not urls:
-        return tuple(map(index_path, paths))
-    from concurrent.futures import ThreadPoolExecutor
-
-    find = partial(_store_index.find, fetching, mode=mode)
-    with ThreadPoolExecutor(min(len(urls), fetching.stores.options.requests), thread_name_prefix="ultar-index") as pool:
-        found = dict(zip(urls, pool.map(find, urls), strict=True))
-    return tuple(found.get(path) or index_path(path) for path in paths)
 
 
 def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
@@ -194,6 +180,12 @@ def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
     if not parsed[1]:
         raise ValueError(f"a metadata rule must be KEY:QUERY;QUERY..., such as .json:.label;.width, got {rule!r}")
     return parsed
+
+
+def _without_rules(path: str, rules: list[Rule], counts: IndexCounts) -> IndexCounts:
+    if rules:
+        counts["warnings"].append(f"{path}: metadata rules do nothing here: HDF5 has no JSON members")
+    return counts
 
 
 def index_path(path: str) -> str:

@@ -31,6 +31,7 @@ CONTAINERS = {
     "zero-copy": (".bin",),
     "TFRecord": (".tfrecord", ".tfrecords"),
     "NPZ": (".npz",),
+    "HDF5": (".h5", ".hdf5"),
 }
 """Suffixes by container, that of folders of shards first."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from . import _index, _native
+from . import _index, _native, _store_index
 from ._errors import ReadError
 from ._fetching import Fetching
 from ._stores import StoreError, is_url
@@ -108,7 +109,7 @@ class Store:
 
 def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> Store:
     fetching = Fetching(storage_options)
-    return Store(paths, fetching, _index.prepare(paths, "require", fetching), counts)
+    return Store(paths, fetching, prepare(paths, "require", fetching), counts)
 
 
 def _digest(native: _native.Dataset) -> str:
@@ -116,3 +117,24 @@ def _digest(native: _native.Dataset) -> str:
     import hashlib
 
     return hashlib.blake2b(array("Q", native.counts()).tobytes(), digest_size=16).hexdigest()
+
+
+def prepare(paths: Sequence[str], mode: str, fetching: Fetching) -> tuple[str, ...]:
+    """The files with the indexes of shards, for a dataset: built or downloaded if need be.
+
+    Raises what `index` does.
+    """
+    if mode != "require":
+        # First without threads and futures, which a million shards take seconds to pass through.
+        stale = [path for path in paths if not is_url(path) and (mode == "rebuild" or not _index.is_fresh(path))]
+        if stale:
+            _index.index(stale, force=True)
+    urls = [path for path in paths if is_url(path)]
+    if not urls:
+        return tuple(map(_index.index_path, paths))
+    from concurrent.futures import ThreadPoolExecutor
+
+    find = partial(_store_index.find, fetching, mode=mode)
+    with ThreadPoolExecutor(min(len(urls), fetching.stores.options.requests), thread_name_prefix="ultar-index") as pool:
+        found = dict(zip(urls, pool.map(find, urls), strict=True))
+    return tuple(found.get(path) or _index.index_path(path) for path in paths)

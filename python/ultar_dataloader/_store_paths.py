@@ -60,7 +60,7 @@ def _expand(url: str, stores: Stores) -> list[str]:
 
 
 def _one(base: str, path: str, stores: Stores) -> list[str]:
-    """An object, or the ``*.tar`` in a folder."""
+    """An object, or the shards in a folder, as `_paths.expand_one` has them."""
     if path and not path.endswith("/"):
         try:
             stores.insist(partial(stores.version, base + path))
@@ -69,11 +69,20 @@ def _one(base: str, path: str, stores: Stores) -> list[str]:
             if failure.number != errno.ENOENT or base.startswith("http"):
                 raise
     folder = path.rstrip("/")
-    names = [key for key in _listed(base, folder, False, stores) if key.endswith(".tar")]
+    from . import _paths
+
+    found: dict[str, list[str]] = {}
+    for key in _listed(base, folder, False, stores):
+        if container := _paths.container_of(key):
+            found.setdefault(container, []).append(key)
+    if "tar" not in found and len(found) > 1:
+        kinds = " and ".join(sorted(found))
+        text = f"{base}{path}: {kinds} objects in this folder: name those that are meant, as {base}{folder}/*.SUFFIX"
+        raise ReadError(errno.ENOENT, text, base + path)
+    names = found.get("tar") or next(iter(found.values()), [])
     if not names:
-        raise ReadError(
-            errno.ENOENT, f"{base}{path}: no such object, and no *.tar in a folder of that name", base + path
-        )
+        text = f"{base}{path}: no such object, and no shard in a folder of that name"
+        raise ReadError(errno.ENOENT, text, base + path)
     return [base + key for key in names]
 
 

@@ -16,10 +16,11 @@ pytest.importorskip("obstore")
 
 import obstore
 from obstore.store import S3Store
-from proxy import Proxy
-from server import BUCKET, Server, find_weed
 
 import ultar_dataloader as ultar
+
+from .proxy import Proxy
+from .server import BUCKET, Server, find_weed
 
 Samples = Mapping[str, Mapping[str, bytes]]
 

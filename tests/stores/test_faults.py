@@ -9,10 +9,11 @@ import textwrap
 import time
 
 import pytest
-from conftest import rows, tar_bytes
 
 import ultar_dataloader as ultar
 from ultar_dataloader import Dataset, ReadError
+
+from .conftest import rows, tar_bytes
 
 
 @pytest.fixture

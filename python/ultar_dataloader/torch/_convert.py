@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy
 import torch
 
-from .._native import Array, LoadedRow
+from .._mapped import plain
+from .._native import Array
+from .._nesting import through
 
 
 def tensors(batch: Any, *, pin: bool = False) -> Any:
@@ -37,21 +38,6 @@ def tensors(batch: Any, *, pin: bool = False) -> Any:
 def portable(value: Any) -> Any:
     """As worker processes can hand it on: rows as dicts, views as bytes, batches as tensors."""
     return through(value, _portable)
-
-
-def through(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """The same nesting of dicts, lists and tuples, with what `convert` makes of the rest."""
-    kind = type(value)
-    if kind is dict:
-        return {key: through(one, convert) for key, one in value.items()}
-    if kind is list:
-        return [through(one, convert) for one in value]
-    if isinstance(value, tuple):
-        values = [through(one, convert) for one in value]
-        return kind._make(values) if hasattr(kind, "_make") else kind(values)
-    if isinstance(value, LoadedRow):
-        return {key: convert(value.view(key)) for key in dict.fromkeys(value)}
-    return convert(value)
 
 
 def _tensor(value: Any) -> Any:
@@ -85,7 +71,5 @@ def _pinned(value: Any) -> Any:
 
 
 def _portable(value: Any) -> Any:
-    if isinstance(value, memoryview):
-        # PyTorch takes a memoryview for a sequence of numbers, and it cannot be pickled.
-        return bytes(value)
-    return _tensor(value) if isinstance(value, Array) else value
+    # PyTorch would take a memoryview for a sequence of numbers.
+    return _tensor(value) if isinstance(value, Array) else plain(value)

@@ -1,0 +1,1 @@
+"""Object stores: a package, as its fixtures are its own."""
