@@ -52,15 +52,19 @@ class Version:
 
     @staticmethod
     def of(meta: Mapping[str, Any]) -> Version:
-        return Version(meta["size"], meta["e_tag"], meta["last_modified"])
+        e_tag = meta["e_tag"]
+        if e_tag is not None and not e_tag.startswith("W/"):
+            e_tag = '"' + e_tag.strip('"') + '"'  # Some stores list them without quotes.
+        return Version(meta["size"], e_tag, meta["last_modified"])
 
     def differs(self, other: Version) -> str | None:
         """In what, in words."""
         if self.size != other.size:
             return f"size {self.size} before, {other.size} now"
-        if self.e_tag != other.e_tag:
-            return f"ETag {self.e_tag} before, {other.e_tag} now"
-        if self.e_tag is None and self.modified != other.modified:
+        if self.e_tag is not None and other.e_tag is not None:
+            return None if self.e_tag == other.e_tag else f"ETag {self.e_tag} before, {other.e_tag} now"
+        # Lists have fractions of a second, and headers have none.
+        if int(self.modified.timestamp()) != int(other.modified.timestamp()):
             return f"changed {self.modified} before, {other.modified} now"
         return None
 
@@ -283,7 +287,9 @@ class Stores:
         while True:
             try:
                 return work(), tries
-            except BaseException as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # obstore's own faults are no Exception.
                 failure = _failure(error)
                 tries += 1
                 left = self.options.deadline - (time.monotonic() - begin)

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+from datetime import UTC, datetime
 from pathlib import Path
 
 import obstore
@@ -16,7 +17,7 @@ import pytest
 
 import ultar_dataloader as ultar
 from ultar_dataloader import DataLoader, Dataset, ReadError, TarFormatError, memory_store
-from ultar_dataloader._stores import Stores
+from ultar_dataloader._stores import Stores, Version
 
 from .conftest import rows, tar_bytes
 
@@ -151,6 +152,19 @@ def test_without_obstore_the_error_names_the_extra(monkeypatch):
     """
     with pytest.raises(ReadError, match=r"ultar-dataloader\[stores\]"):
         list(DataLoader(script))
+
+
+def test_versions_are_told_apart_as_far_as_stores_say_them():
+    def version(e_tag, second=0.0, size=5):
+        modified = datetime.fromtimestamp(1e9 + second, UTC)
+        return Version.of({"size": size, "e_tag": e_tag, "last_modified": modified})
+
+    assert version("0x8D").differs(version('"0x8D"', 3)) is None  # As Azure lists it, and answers.
+    assert "ETag" in version('"a"').differs(version('"b"'))
+    assert version(None, 0.4).differs(version('"a"', 0.0)) is None
+    assert "changed" in version(None).differs(version(None, 1))
+    assert "size" in version('"a"').differs(version('"a"', size=6))
+    assert version('W/"a"').e_tag == 'W/"a"'
 
 
 class Kept(bytearray):

@@ -259,3 +259,41 @@ def test_threads_that_fetch_end_with_their_dataset(bucket, expect):
         assert time.monotonic() < until
         time.sleep(0.01)
     assert kept["txt"] == b"text 7"
+
+
+def test_a_stream_of_shards_in_a_bucket(bucket):
+    import json
+
+    ds = Dataset(bucket.put_shards(3, 20), storage_options=bucket.options)
+
+    def made(rank: int = 0, world_size: int = 1):
+        stream = ds.shuffle(seed=3).shard(rank, world_size)
+        return stream.map(lambda row: {"text": row["txt"].decode(), "size": len(row.view(".bin"))}).batch(7).prefetch()
+
+    stream = made()
+    first = [batch["text"] for batch in stream]
+    numbers = [int(text.split()[1]) for batch in first for text in batch]
+    assert sorted(numbers) == list(range(60))
+    assert [batch["text"] for batch in stream] != first
+    assert [batch["text"] for batch in made()] == first
+    begun = made()
+    batches = iter(begun)
+    assert [next(batches)["text"] for _ in range(3)] == first[:3]
+    again = made()
+    again.load_state_dict(json.loads(json.dumps(begun.state_dict())))
+    assert [batch["text"] for batch in again] == first[3:]
+    with pytest.raises(ultar.UltarError, match="local shards only"):
+        list(ds.batch(2, collate={".bin": ("u1", (5000,))}))
+
+
+def test_other_containers_in_a_bucket(bucket):
+    import struct
+
+    records = [b"%d" % i * (i % 50) for i in range(200)]
+    data = b"".join(records)
+    ends = struct.pack(f"<{len(records)}q", *(sum(map(len, records[: i + 1])) for i in range(len(records))))
+    url = bucket.put("r/a.rox", data + ends + struct.pack("<qq8s", len(records), len(data), b"ROXXEL01"))
+    for given in (url, f"{bucket.url}/r"):
+        ds = Dataset(given, storage_options=bucket.options)
+        assert [row[0] for row in ds] == records
+        assert ds[150][0] == records[150]
