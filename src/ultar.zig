@@ -6,6 +6,7 @@ test {
     _ = @import("base/Divider.zig");
     _ = @import("base/Order.zig");
     _ = @import("base/Permutation.zig");
+    _ = @import("base/crc32c.zig");
     _ = @import("base/os.zig");
     _ = @import("base/sync.zig");
     _ = @import("cli/args.zig");
@@ -16,6 +17,10 @@ test {
     _ = @import("dataset/Field.zig");
     _ = @import("dataset/Gatherer_test.zig");
     _ = @import("dataset/Npy.zig");
+    _ = @import("container/container.zig");
+    _ = @import("container/fuzz_test.zig");
+    _ = @import("container/parts.zig");
+    _ = @import("container/parsers_test.zig");
     _ = @import("dataset/Dataset.zig");
     _ = @import("dataset/Dataset_test.zig");
     _ = @import("dataset/Numbers.zig");

@@ -11,7 +11,21 @@ SRC = ROOT / "src"
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 # Bottom to top: a file imports from its own folder, or from one further left.
-LAYERS = ["base", "tar", "msgpack", "io", "utix", "index", "engine", "dataset", "lua", "loader", "py", "cli"]
+LAYERS = [
+    "base",
+    "tar",
+    "msgpack",
+    "io",
+    "utix",
+    "container",
+    "index",
+    "engine",
+    "dataset",
+    "lua",
+    "loader",
+    "py",
+    "cli",
+]
 OPENING = {".zig": "//!", ".lua": "---", ".py": '"""', ".pyi": '"""', ".sh": "#!"}
 
 
@@ -21,7 +35,9 @@ def files(*patterns: str) -> list[Path]:
 
 
 ZIG = files("src/**/*.zig", "build/*.zig", "build.zig")
-PYTHON = files("python/**/*.py", "python/**/*.pyi", "tests/**/*.py", "tools/*.py", "benchmarks/**/*.py", "*.py")
+PYTHON = files(
+    "python/**/*.py", "python/**/*.pyi", "tests/**/*.py", "tools/*.py", "benchmarks/**/*.py", "examples/*.py", "*.py"
+)
 ALL = [*ZIG, *PYTHON, *files("lua/**/*.lua", "tools/*.sh")]
 
 

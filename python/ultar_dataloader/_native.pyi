@@ -8,7 +8,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, final, overload, type_check_only
 
 from ._fields import Ragged
 
@@ -22,6 +22,14 @@ class IndexCounts(TypedDict):
     entries: int
     bytes: int
     warnings: list[str]
+
+@type_check_only
+class Progress(Protocol):
+    """How far an epoch has come, and how that is said in a state."""
+
+    position: int
+    def state_dict(self) -> dict[str, Any]: ...
+    def position_in(self, state_dict: Mapping[str, Any], /) -> int: ...
 
 @final
 class Pipeline:
@@ -82,8 +90,36 @@ class Pipeline:
             UltarError: It was closed, or started before a fork.
         """
 
-    def start(self) -> None:
-        """Start the thread now, so that it reads ahead before the first row is asked for."""
+    def start(self, progress: Progress | None = None, /) -> None:
+        """Start the thread now, so that it reads ahead before the first row is asked for.
+
+        Args:
+            progress: What states are made by. The first rows, as many as its ``position`` says,
+                are dropped without reading them, and so is what the script prints before the
+                last of them. None: there are no states. It is remembered where it came to.
+
+        Raises:
+            UltarError: It is started already, and has another way of making states.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, as JSON takes it: behind the rows that were delivered.
+
+        Rows ahead do not count; rows that were left out with ``on_error="skip"`` do. After the
+        end it is the beginning of an epoch. Also when it is closed.
+
+        Raises:
+            UltarError: It iterates a dataset.
+        """
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        """Go on where the state was taken, instead of here. The script starts anew for it.
+
+        Raises:
+            TypeError, ValueError: As `DataLoader.load_state_dict`.
+            ScriptError: ``init_ctx`` failed this time.
+            UltarError: It is closed, iterates a dataset, or another thread is taking rows.
+        """
 
     def stats(self) -> dict[str, object]:
         """Counts, bytes, nanoseconds since the start, and the name of the backend."""
@@ -388,12 +424,18 @@ def index_shard(
     format: Literal["msgpack", "jsonl"],
     rules: Sequence[tuple[str, Sequence[str]]],
     check: bool,
+    verify: bool,
 ) -> IndexCounts:
     """Write the index of a shard, ``PATH.utix``, or with ``check`` compare the one that is there.
 
+    With ``verify``, payloads that have checksums are read, and compared with them.
+
     Raises:
-        TarFormatError: The shard is malformed; says at which offset.
+        ShardFormatError: The shard is malformed; says at which offset. Of a tar, TarFormatError.
         IndexFormatError: With ``check``: the index is malformed or does not match.
         ReadError: The shard (or with ``check`` the index) cannot be read.
         WriteError: The index cannot be written.
     """
+
+def crc32c(data: bytes | bytearray | memoryview, /) -> int:
+    """The CRC-32C of a buffer, masked as TFRecord files store it."""

@@ -40,6 +40,8 @@ pub const Kind = enum(u8) {
     other,
     /// A payload is not what its field says: `FieldError`.
     field,
+    /// A shard of another container is malformed: `ShardFormatError`.
+    shard_format,
 };
 
 /// Replace the whole report by this one.

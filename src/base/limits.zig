@@ -102,6 +102,9 @@ pub const record_members_max = row_entries_max;
 pub const record_bytes_max = 512 * 1024 * 1024;
 /// A JSON member that metadata rules read; captions and boxes are kilobytes.
 pub const metadata_payload_bytes_max = 64 * 1024 * 1024;
+/// What a container says of its members, where that has to be read whole: a JSON text of a
+/// zero-copy shard, or the headers of a zip. Far more than any has, and malformed ones claim it.
+pub const container_metadata_bytes_max = 1 << 30;
 /// What one read of an index, or of a tar with small members, brings in.
 pub const index_window_bytes = 256 * 1024;
 /// Reads of a tar whose payloads are large, so that they are not read along.

@@ -179,6 +179,7 @@ pub extern fn PyObject_IsInstance(*Object, class: *Object) c_int;
 pub extern fn PyObject_IsTrue(*Object) c_int;
 pub extern fn PyObject_RichCompare(*Object, *Object, operation: c_int) ?*Object;
 pub extern fn PyObject_SelfIter(*Object) ?*Object;
+pub extern fn PyObject_SetAttrString(*Object, name: [*:0]const u8, value: *Object) c_int;
 pub extern fn PyOS_FSPath(*Object) ?*Object;
 
 pub extern fn PyBool_FromLong(c_long) ?*Object;

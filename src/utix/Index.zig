@@ -54,7 +54,7 @@ pub fn record(index: *const Index, i: usize) Record {
 
 /// Have the memory of record `i`, which must be below `count`, on its way.
 pub fn prefetch(index: *const Index, i: usize) void {
-    index.columns.prefetch(i);
+    index.columns.prefetchRecord(i);
 }
 
 /// A key by the id that records have for it, which must be one of those.
