@@ -104,10 +104,10 @@ fn repair(address: usize) bool {
         if (address < start or address >= std.mem.alignForward(usize, end, page)) continue;
         const place = std.mem.alignBackward(usize, address, page);
         const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .FIXED = true };
-        const returned = linux.mmap(@ptrFromInt(place), page, .{ .READ = true }, flags, -1, 0);
-        if (linux.errno(returned) != .SUCCESS) return false;
+        // Known before it can be seen: another thread may be reading the page, too.
         slot.mapping.?.lose(place - start);
-        return true;
+        const returned = linux.mmap(@ptrFromInt(place), page, .{ .READ = true }, flags, -1, 0);
+        return linux.errno(returned) == .SUCCESS;
     }
     return false;
 }
