@@ -436,3 +436,6 @@ def index_shard(
         ReadError: The shard (or with ``check`` the index) cannot be read.
         WriteError: The index cannot be written.
     """
+
+def crc32c(data: bytes | bytearray | memoryview, /) -> int:
+    """The CRC-32C of a buffer, masked as TFRecord files store it."""
