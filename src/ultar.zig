@@ -21,6 +21,7 @@ test {
     _ = @import("container/fuzz_test.zig");
     _ = @import("container/parts.zig");
     _ = @import("container/parsers_test.zig");
+    _ = @import("container/protobuf.zig");
     _ = @import("dataset/Dataset.zig");
     _ = @import("dataset/Dataset_test.zig");
     _ = @import("dataset/Numbers.zig");
