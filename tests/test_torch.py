@@ -25,23 +25,14 @@ ROWS = 50
 # Workers by fork: what it is that Python 3.12 and later warn of, and PyTorch does.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-    # torchdata calls what this version of PyTorch no longer wants.
-    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
     # Three workers on a machine with two cores.
     pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes:UserWarning"),
 ]
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("torch")
-    for shard in range(2):
-        rows = range(shard * ROWS // 2, (shard + 1) * ROWS // 2)
-        samples = {
-            f"{i:03}": {".cls": b"%d" % i, ".json": b'{"i": %d}' % i, ".bin": bytes([i]) * (i % 5)} for i in rows
-        }
-        write_tar(folder / f"{shard}.tar", samples)
-    return Dataset(folder)
+@pytest.fixture
+def dataset(numbered: Dataset) -> Dataset:
+    return numbered
 
 
 def numbers(batches: Iterable[Any]) -> list[list[int]]:
@@ -220,6 +211,18 @@ def test_states_of_something_else_are_refused(dataset: Dataset) -> None:
         third.load_state_dict(state["_snapshot"]["_worker_snapshots"]["worker_1"]["dataset_state"])
     with pytest.raises(TypeError, match=r"stream must be a stream of ultar_dataloader, got list"):
         IterableDataset([1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_arrays_are_tensors(dataset: Dataset, workers: int) -> None:
+    stream = dataset.shuffle(seed=3).batch(4, collate={".bin": ("u1", (None,))})
+    loader = DataLoader(IterableDataset(stream), batch_size=None, num_workers=workers)
+    for i, batch in enumerate(loader):
+        rows = ultar.order(ROWS, 3)[4 * i : 4 * i + 4]
+        values, offsets = batch[".bin"].values, batch[".bin"].offsets
+        assert values.tolist() == [row for row in rows for _ in range(row % 5)] and values.dtype == torch.uint8
+        assert offsets.diff().tolist() == [row % 5 for row in rows] and offsets.dtype == torch.int64
+    assert i == 12
 
 
 def test_rows_and_a_dataset_are_streams_too(dataset: Dataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import pickle
 import subprocess
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_tar
 from torch.utils.data import BatchSampler, DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -24,36 +22,17 @@ from ultar_dataloader.torch import MapDataset, SequentialSampler, ShufflingSampl
 ROWS = 50
 
 # Workers by fork: what it is that Python 3.12 and later warn of, and PyTorch does.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-    # torchdata calls what this version of PyTorch no longer wants.
-    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("torch")
-    for shard in range(2):
-        rows = range(shard * ROWS // 2, (shard + 1) * ROWS // 2)
-        samples = {
-            f"{i:03}": {".cls": b"%d" % i, ".json": b'{"i": %d}' % i, ".bin": bytes([i]) * (i % 5)} for i in rows
-        }
-        write_tar(folder / f"{shard}.tar", samples)
-    return Dataset(folder)
+@pytest.fixture
+def dataset(numbered: Dataset) -> Dataset:
+    return numbered
 
 
 def numbers(batches: Iterable[Any]) -> list[list[int]]:
     """The rows of each batch."""
     return [[int(cls) for cls in batch[".cls"]] for batch in batches]
-
-
-def flat(batches: Iterable[list[int]]) -> list[int]:
-    return list(itertools.chain.from_iterable(batches))
-
-
-def as_numbers(row: ultar.LoadedRow) -> int:
-    return int(row["cls"])
 
 
 def as_array(row: ultar.LoadedRow) -> dict[str, Any]:
@@ -207,6 +186,16 @@ def test_tensors_are_on_the_memory_of_rows(dataset: Dataset, access: Any) -> Non
     (batch,) = dataset[5:8].stream().batch(3)
     made = tensors(batch)[".bin"]
     assert [one.data_ptr() for one in made[1:]] == [address(view) for view in batch[".bin"][1:]]
+
+
+def test_tensors_of_batches_are_on_their_memory(dataset: Dataset) -> None:
+    (batch,) = dataset[4:5].stream().batch(1, collate={".bin": ("u1", (4,))})
+    made = tensors(batch)[".bin"]
+    assert made.data_ptr() == address(batch[".bin"]) and made.tolist() == [[4] * 4]
+    made[0, 0] = 7
+    assert np.asarray(batch[".bin"])[0, 0] == 7
+    (batch,) = dataset[4:5].stream().batch(1, collate={".bin": (">u2", (2,))})
+    assert tensors(batch)[".bin"].tolist() == [[0x0404] * 2]
 
 
 def test_tensors_of_arrays_share_their_memory() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ._errors import DecodeError
 from ._native import LoadedRow
+from ._optional import need
 
 IMAGES = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp")
 """Names that stand for an image. Pillow tells by the bytes which it is."""
 _IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names, and no others: some of its formats start programs."""
+_DEFLATED = ".deflate"
+"""Behind the key of an array in a zip that is deflated: see docs/formats.md."""
 _NPY_HEADER_MAX = 10_000
 """Characters of a header that are looked at, as in NumPy: it is parsed as Python."""
 
@@ -32,7 +35,7 @@ def decoder(spec: str | Mapping[str, str | Callable[[memoryview], Any]] = "auto"
     Raises:
         TypeError: `spec` is of another type, or a decoder in it is no name and no function.
         ValueError: There is no decoder of that name.
-        ModuleNotFoundError: A name in the mapping needs a package that is not installed.
+        ImportError: A name in the mapping needs a package that is not installed.
     """
     return Decoder(spec)
 
@@ -45,7 +48,7 @@ class Decoder:
     Raises:
         DecodeError: An entry cannot be decoded. What a function of the user raises is raised as it
             is, with a note that says the same.
-        ModuleNotFoundError: With ``"auto"``: an entry needs a package that is not installed.
+        ImportError: With ``"auto"``: an entry needs a package that is not installed.
     """
 
     def __init__(self, spec: str | Mapping[str, str | Callable[[memoryview], Any]]) -> None:
@@ -60,26 +63,30 @@ class Decoder:
     def __call__(self, row: LoadedRow) -> dict[str, Any]:
         decoded: dict[str, Any] = {}
         for place, key in enumerate(row.keys()):
-            if key in decoded:
-                continue
-            view = row.view(place)
-            kind = self._kind(key)
-            if kind is None:
-                decoded[key] = view
-                continue
-            try:
-                decoded[key] = _DECODERS[kind](view) if isinstance(kind, str) else kind(view)
-            except (MemoryError, ModuleNotFoundError):
-                raise
-            except Exception as error:
-                _fail(row, place, kind, error)
+            if key not in decoded:
+                decoded[key] = self.entry(row, place)
         return decoded
+
+    def entry(self, row: LoadedRow, place: int) -> Any:
+        """One entry of a row, decoded."""
+        view = row.view(place)
+        kind = self._kind(row.keys()[place])
+        if kind is None:
+            return view
+        try:
+            return _DECODERS[kind](view) if isinstance(kind, str) else kind(view)
+        except (MemoryError, ImportError):
+            raise
+        except Exception as error:
+            _fail(row, place, kind, error)
 
     def _kind(self, key: str) -> str | Callable[[memoryview], Any] | None:
         if self._spec is not None:
             found = self._spec.get(key)
             return self._spec.get(key[1:]) if found is None and key.startswith(".") else found
-        end = key.rpartition(".")[2].lower()
+        folded = key.lower()
+        plain = folded.removesuffix(_DEFLATED)
+        end = plain.rpartition(".")[2] + folded[len(plain) :]
         return end if end in _DECODERS else None
 
     def __repr__(self) -> str:
@@ -129,7 +136,7 @@ def _cls(view: memoryview) -> int:
 
 def _npy(view: memoryview) -> Any:
     """A read-only array on the memory of the row."""
-    numpy = importlib.import_module("numpy")
+    numpy = need("numpy", "numpy", "decoding .npy")
     if bytes(view[:6]) != b"\x93NUMPY":
         raise ValueError("it does not begin as such a file does")
     if len(view) < 10 or view[6] not in (1, 2, 3):
@@ -147,6 +154,10 @@ def _npy(view: memoryview) -> Any:
             f"an array of {dtype} and shape {shape} wants {count * dtype.itemsize} bytes, got {len(view) - end}"
         )
     return numpy.ndarray(shape, dtype, view, end, order="F" if in_fortran_order else "C")
+
+
+def _npy_deflated(view: memoryview) -> Any:
+    return _npy(memoryview(zlib.decompress(view, -zlib.MAX_WBITS)))
 
 
 def _npy_header(numpy: Any, text: memoryview, encoding: str) -> tuple[Any, bool, tuple[int, ...]]:
@@ -176,12 +187,7 @@ def _image(view: memoryview) -> Any:
 
 
 def _pillow() -> Any:
-    try:
-        return importlib.import_module("PIL.Image")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "to decode images takes Pillow: pip install 'ultar-dataloader[images]'", name="PIL"
-        ) from error
+    return need("PIL.Image", "images", "decoding images")
 
 
 _DECODERS: dict[str, Callable[[memoryview], Any]] = {
@@ -189,5 +195,6 @@ _DECODERS: dict[str, Callable[[memoryview], Any]] = {
     "txt": _txt,
     "cls": _cls,
     "npy": _npy,
+    f"npy{_DEFLATED}": _npy_deflated,
     **dict.fromkeys(IMAGES, _image),
 }

@@ -4,6 +4,7 @@ Errors are those of `ultar_dataloader._errors`. Whatever waits releases the GIL 
 Ctrl-C within 0.1 s.
 """
 
+import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -345,27 +346,16 @@ class Dataset:
 
 @final
 class Gatherer:
-    """Batches of rows as arrays, read by threads in the order of submission.
-
-    Threads may share it. It does not follow into the child of a fork. Dropping it stops its
-    threads; arrays stay valid.
-    """
+    """Batches of rows as arrays, read by threads in the order of submission. Threads may share it."""
 
     def submit(self, rows: array[int], /) -> None:
-        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits.
-
-        Raises:
-            IndexError: There is no such row.
-            UltarError: It is closed, or was made before a fork.
-        """
+        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits."""
 
     def take(self, /) -> tuple[Array | Ragged, ...]:
         """The oldest batch that was submitted, one part a field; `Ragged` where a shape begins with None.
 
         Raises:
-            FieldError: A payload is not what its field says, or there is none.
-            ReadError: A payload cannot be read.
-            MemoryError: There is no memory for the batch.
+            FieldError, ReadError: A payload is not what its field says, or cannot be read.
             UltarError: Nothing is submitted, it is closed, or was made before a fork.
         """
 
@@ -385,17 +375,15 @@ class Array:
     """
 
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def dtype(self) -> str:
-        """NumPy's typestr, as ``"<u2"``."""
-
+    def dtype(self) -> str: ...  # NumPy's typestr, as "<u2".
     @property
-    def nbytes(self) -> int:
-        """Bytes of all elements."""
-
+    def nbytes(self) -> int: ...
     def __dlpack__(
         self,
         *,
@@ -410,15 +398,12 @@ class Array:
             BufferError: Another device is wanted, or the byte order is not this machine's.
         """
 
-    def __dlpack_device__(self) -> tuple[int, int]:
-        """That it is in the memory of the CPU."""
-
+    def __dlpack_device__(self) -> tuple[int, int]: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         """Capsules with an Arrow array, without a copy; what has several dimensions is a fixed-size list.
 
         Raises:
-            BufferError: Arrow has no such elements: booleans of a byte, complex numbers,
-                and those whose byte order is not this machine's.
+            BufferError: Arrow has no such elements: those of b1, c8, c16, or in the other byte order.
         """
 
 @final
@@ -451,3 +436,6 @@ def index_shard(
         ReadError: The shard (or with ``check`` the index) cannot be read.
         WriteError: The index cannot be written.
     """
+
+def crc32c(data: bytes | bytearray | memoryview, /) -> int:
+    """The CRC-32C of a buffer, masked as TFRecord files store it."""

@@ -4,6 +4,7 @@ const build_options = @import("build_options");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
 const array_type = @import("array_type.zig");
+const checksum_function = @import("checksum_function.zig");
 const entry_type = @import("entry_type.zig");
 const dataset_type = @import("dataset_type.zig");
 const fork = @import("fork.zig");
@@ -28,7 +29,7 @@ var def: abi.ModuleDef = .{
     .free = free,
 };
 
-const methods = [_]abi.Method{ index_function.method, .{} };
+const methods = [_]abi.Method{ index_function.method, checksum_function.method, .{} };
 
 const slots = [_]abi.Slot{
     .{ .id = abi.slot.mod_exec, .value = &exec },

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy
 import torch
 
-from .._native import LoadedRow
+from .._mapped import plain
+from .._native import Array
+from .._nesting import through
 
 
 def tensors(batch: Any, *, pin: bool = False) -> Any:
@@ -39,25 +40,10 @@ def portable(value: Any) -> Any:
     return through(value, _portable)
 
 
-def through(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """The same nesting of dicts, lists and tuples, with what `convert` makes of the rest."""
-    kind = type(value)
-    if kind is dict:
-        return {key: through(one, convert) for key, one in value.items()}
-    if kind is list:
-        return [through(one, convert) for one in value]
-    if isinstance(value, tuple):
-        values = [through(one, convert) for one in value]
-        return kind._make(values) if hasattr(kind, "_make") else kind(values)
-    if isinstance(value, LoadedRow):
-        return {key: convert(value.view(key)) for key in dict.fromkeys(value)}
-    return convert(value)
-
-
 def _tensor(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value
-    if isinstance(value, memoryview):
+    if isinstance(value, (memoryview, Array)):
         value = numpy.asarray(value)
     if isinstance(value, numpy.ndarray):
         return _of_numpy(value)
@@ -85,9 +71,5 @@ def _pinned(value: Any) -> Any:
 
 
 def _portable(value: Any) -> Any:
-    if isinstance(value, memoryview):
-        # PyTorch takes a memoryview for a sequence of numbers, and it cannot be pickled.
-        return bytes(value)
-    if isinstance(value, (torch.Tensor, numpy.ndarray)):
-        return value
-    return torch.from_dlpack(value) if hasattr(value, "__dlpack__") else value
+    # PyTorch would take a memoryview for a sequence of numbers.
+    return _tensor(value) if isinstance(value, Array) else plain(value)
