@@ -30,8 +30,8 @@ var is_passing_on: std.atomic.Value(bool) = .init(false);
 /// Before a mapping is touched by whom nobody else could warn: others may have put
 /// a handler over ours.
 pub fn ensure() void {
-    mutex.lock();
-    defer mutex.unlock();
+    fork_lock.lock();
+    defer fork_lock.unlock();
     install();
 }
 
