@@ -1,18 +1,25 @@
 """The public names of ultar_dataloader, and nothing else."""
 
+from typing import TYPE_CHECKING
+
 from ._dataset import Dataset, Record
-from ._errors import IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
+from ._errors import CacheError, IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
 from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
 from ._native import LoadedRow, Order, __version__
 from ._order import order
 
+if TYPE_CHECKING:
+    from .loadit import LoadIt
+
 __all__ = [
+    "CacheError",
     "DataLoader",
     "Dataset",
     "IndexFormatError",
     "IndexProgress",
     "IndexSummary",
+    "LoadIt",
     "LoadedRow",
     "Order",
     "ReadError",
@@ -26,3 +33,13 @@ __all__ = [
     "index",
     "order",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Not everyone needs it, and it brings imports of its own.
+    if name == "LoadIt":
+        from .loadit import LoadIt
+
+        globals()[name] = LoadIt
+        return LoadIt
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,148 @@
+"""A run of items: in memory, as pickled bytes, and as the bytes of a tar.
+
+A shard on disk is a tar with one member an item, named by the item's number and the way
+it is packed: `000000000513.pkl`, or `.pkl.gz`, `.pkl.xz`, `.pkl.zz`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import lzma
+import pickle
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from .. import _native
+
+Blob = bytes | memoryview
+KEYS = {None: ".pkl", "gzip": ".pkl.gz", "lzma": ".pkl.xz", "zlib": ".pkl.zz"}
+"""The key of a member, by the name of the compression."""
+
+_PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".pkl": lambda data: data,
+    ".pkl.gz": lambda data: gzip.compress(data, 6, mtime=0),
+    ".pkl.xz": lzma.compress,
+    ".pkl.zz": zlib.compress,
+}
+_UNPACK: dict[str, Callable[[Blob], Blob]] = {
+    ".pkl": lambda data: data,
+    ".pkl.gz": gzip.decompress,
+    ".pkl.xz": lzma.decompress,
+    ".pkl.zz": zlib.decompress,
+}
+BLOCK = 512
+_ZEROS = bytes(BLOCK)
+_SIZE_MAX = 8**11 - 1
+"""Of a payload, in octal digits; larger ones are written in binary, as GNU tar does."""
+
+clock = itertools.count(1)
+"""When a shard was used last: a later use has a larger number."""
+
+
+def pack(item: object, key: str) -> bytes:
+    return _PACK[key](pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
+
+
+def unpack(blob: Blob, key: str) -> Any:
+    return pickle.loads(_UNPACK[key](blob))
+
+
+class Blobs(Protocol):
+    """Packed items, by their place in the shard."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> Blob: ...
+
+
+class Rows:
+    """The packed items of a shard on disk, each read when it is asked for."""
+
+    def __init__(self, native: _native.Dataset) -> None:
+        self._count = len(native)
+        # Copies, not a mapping: a file that is cut short meanwhile is an error then, and not zeros.
+        self._reader = native.reader(None, "read")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: int) -> Blob:
+        return self._reader.read(place).view(0)
+
+
+class Shard:
+    """Consecutive items in memory: packed, and unpacked once they were asked for.
+
+    One that is being made grows at its end.
+    """
+
+    __slots__ = ("asked", "blobs", "items", "key", "path", "start", "used")
+
+    def __init__(self, start: int, blobs: Blobs, key: str, path: str | None = None) -> None:
+        self.start = start
+        self.blobs = blobs
+        self.key = key
+        self.path = path
+        """The file that it was read from; None for one that was made here."""
+        self.items: dict[int, Any] = {}
+        """The unpacked ones, by number of the item."""
+        self.used = next(clock)
+        self.asked = False
+        """Whether somebody waited for an item of it."""
+
+    def has(self, index: int) -> bool:
+        return 0 <= index - self.start < len(self.blobs)
+
+    def unpack(self, index: int, keep: bool) -> Any:
+        item = unpack(self.blobs[index - self.start], self.key)
+        # Of two threads that unpack it at once, both get the same object.
+        return self.items.setdefault(index, item) if keep else item
+
+
+class Memory:
+    """The shards used most recently, by number."""
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = max(1, count_max)
+        self._lock = threading.Lock()
+        self.shards: dict[int, Shard] = {}
+
+    def add(self, number: int, shard: Shard) -> None:
+        shard.used = next(clock)
+        with self._lock:
+            self.shards[number] = shard
+            while len(self.shards) > self._count_max:
+                del self.shards[min(self.shards, key=lambda one: self.shards[one].used)]
+
+    def discard(self, number: int, shard: Shard) -> None:
+        with self._lock:
+            if self.shards.get(number) is shard:
+                del self.shards[number]
+
+
+def tar_size(sizes: Iterator[int]) -> int:
+    """Bytes of a tar with payloads of these sizes."""
+    return sum(BLOCK + size + -size % BLOCK for size in sizes) + 2 * BLOCK
+
+
+def tar_pieces(start: int, blobs: Sequence[Blob], key: str) -> Iterator[Blob]:
+    """The bytes of the tar, in pieces."""
+    before = b"0000644\0" + b"0000000\0" * 2
+    after = f"{int(time.time()):011o}\0".encode()
+    tail = b"0" + bytes(100) + b"ustar\x0000"
+    # The sum of all bytes of a header, in which the sum itself counts as spaces.
+    fixed = sum(before) + sum(after) + sum(tail) + 8 * ord(" ")
+    for index, blob in enumerate(blobs, start):
+        name = f"{index:012d}{key}".encode()
+        count = len(blob)
+        size = f"{count:011o}\0".encode() if count <= _SIZE_MAX else b"\x80" + count.to_bytes(11, "big")
+        checksum = f"{fixed + sum(name) + sum(size):06o}\0 ".encode()
+        yield (name.ljust(100, b"\0") + before + size + after + checksum + tail).ljust(BLOCK, b"\0")
+        yield blob
+        if padding := -count % BLOCK:
+            yield _ZEROS[:padding]
+    yield _ZEROS
+    yield _ZEROS
