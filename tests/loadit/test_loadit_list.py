@@ -33,7 +33,7 @@ def numbers(items: Any) -> list[int]:
     return [item["i"] for item in items]
 
 
-@pytest.fixture(params=[7, 512, "4kb"], ids=lambda size: f"shards of {size}")
+@pytest.fixture(params=[37, 512, "64kb"], ids=lambda size: f"shards of {size}")
 def loader(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LoadIt]:
     with LoadIt(Made(), tmp_path, request.param) as loader:
         yield loader

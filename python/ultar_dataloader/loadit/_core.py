@@ -58,7 +58,8 @@ class Core:
         self._start_anew()
         self.crew.closed = closed
         self.memory = Memory(self.options.max_cache_size)
-        self.memory.shards = dict(shards)
+        # What reads files is the parent's as well.
+        self.memory.shards = {number: shard for number, shard in shards.items() if shard.rows is None}
         self.disk.after_fork()
 
     @property
@@ -237,7 +238,7 @@ class Core:
         if stored and self.options.memory_limit is None and self.memory.shards.get(number) is shard:
             on_disk = self.disk.load(number)
             if on_disk is not None:
-                shard.blobs, shard.path = on_disk.blobs, on_disk.path
+                shard.blobs, shard.rows, shard.path = on_disk.blobs, on_disk.rows, on_disk.path
 
 
 def _start(run: Callable[..., None], *arguments: object) -> None:

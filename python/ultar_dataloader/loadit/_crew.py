@@ -20,14 +20,16 @@ logger = logging.getLogger("ultar_dataloader")
 class Request:
     """Somebody waits for an item."""
 
-    __slots__ = ("background", "error", "fill", "index", "shard")
+    __slots__ = ("background", "begun", "error", "fill", "index", "shard")
 
     def __init__(self, index: int, background: bool, fill: bool) -> None:
         self.index = index
         self.background = background
         """Whether those who wait for an item now go first."""
         self.fill = fill
-        """Whether all shards on the way are wanted on disk."""
+        """Whether all shards on the way are wanted on disk, from the first one on."""
+        self.begun = False
+        """Of the latter: whether a producer has gone back to where the first one is missing."""
         self.shard: Shard | None = None
         """The answer."""
         self.error: BaseException | None = None

@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .. import _native
 from .._errors import CacheError, ReadError, UltarError, WriteError
@@ -26,7 +26,7 @@ from ._evict import clean, make_room
 from ._locks import Lock, LockFile
 from ._metadata import Metadata
 from ._options import Options
-from ._shard import KEYS, Blob, Rows, Shard, tar_pieces, tar_size
+from ._shard import BLOCK, KEYS, Blob, Rows, Shard, read_whole, tar_pieces, tar_size
 
 _INDEX_BYTES = 112
 """A record of an index, at most: what is set aside before a shard is written."""
@@ -49,9 +49,7 @@ class CacheFolder:
         """"end" or "cut" once it is known that no shard follows."""
         self._reset()
         if options.create_it is not None:
-            os.makedirs(self.shards, exist_ok=True)
-            with self._locks.lock(0):
-                self.metadata.create()
+            self._create()
         self.metadata.load()
         self.key = KEYS[self.metadata.compression]
         self.refresh()
@@ -60,6 +58,13 @@ class CacheFolder:
         self._reading = threading.Lock()
         self._read_bytes = 0
         self._cleaned = False
+
+    def _create(self) -> None:
+        with self._writing(self.shards):
+            os.makedirs(self.shards, exist_ok=True)
+        if not self.metadata.exists():
+            with self._writing(self.root), self._locks.lock(0):
+                self.metadata.create()
 
     def after_fork(self) -> None:
         self.ends, self.ended = [], None
@@ -91,14 +96,14 @@ class CacheFolder:
         with self._reading:
             try:
                 size = os.stat(self._layout).st_size
-                if size > self._read_bytes:
-                    with open(self._layout, "rb") as file:
-                        file.seek(self._read_bytes)
-                        self._take(file.read())
             except FileNotFoundError:
                 size = 0
             if size < self._read_bytes:
                 raise self._broken("it is shorter than it was: was the cache deleted while it was in use?")
+            if size > self._read_bytes:
+                with open(self._layout, "rb") as file:
+                    file.seek(self._read_bytes)
+                    self._take(file.read())
 
     def _take(self, text: bytes) -> None:
         # A line without its end is being written, or its writer died.
@@ -144,10 +149,12 @@ class CacheFolder:
 
     def try_lock(self, number: int, *, shared: bool = False) -> Lock | None:
         """The right to make a shard, or a share in the right to open it; None when it is taken."""
-        return self._locks.try_lock(1 + number, shared=shared)
+        with self._writing(self.root):
+            return self._locks.try_lock(1 + number, shared=shared)
 
     def there(self, number: int) -> bool:
-        return os.path.exists(self.path(self.span(number)[0]) + ".utix")
+        path = self.path(self.span(number)[0])
+        return os.path.exists(f"{path}.utix") and os.path.exists(path)
 
     def all_there(self) -> bool:
         self.refresh()
@@ -192,15 +199,9 @@ class CacheFolder:
 
     def _load_whole(self, start: int, path: str) -> Shard:
         """In memory: an open file would keep its place on the disk once it is evicted."""
-        records = _native.Index(path + ".utix")
-        with open(path, "rb") as file:
-            data = memoryview(file.read())
-        count = len(records)
-        key = _check(records[count - 1], start + count - 1, len(data))
-        blobs: list[Blob] = []
-        for place in range(count):
-            record = records[place]
-            blobs.append(data[record["offset"] : record["offset"] + record["sizes"][0]])
+        if not os.path.exists(path + ".utix"):
+            raise FileNotFoundError
+        blobs, key = read_whole(path, start)
         return Shard(start, blobs, key, path)
 
     def store(self, number: int, shard: Shard, blobs: Sequence[Blob], *, evict: bool) -> bool:
@@ -264,7 +265,7 @@ class CacheFolder:
         return self.try_lock(self.number(start))
 
     @contextlib.contextmanager
-    def _writing(self, path: str):  # type: ignore[no-untyped-def]
+    def _writing(self, path: str) -> Iterator[None]:
         try:
             yield
         except UltarError:
@@ -279,7 +280,7 @@ def _check(last: dict[str, object], index: int, size: int) -> str:
     assert isinstance(keys, list) and isinstance(sizes, list) and isinstance(offset, int)
     if last["str_idx"] != f"{index:012d}" or len(keys) != 1 or keys[0] not in KEYS.values():
         raise ValueError(f"its last member is {last['str_idx']}{''.join(keys)}, not item {index}")
-    wanted = offset + sizes[0] + -sizes[0] % 512 + 1024
+    wanted = offset + sizes[0] + -sizes[0] % BLOCK + 2 * BLOCK
     if size != wanted:
         raise ValueError(f"it has {size} bytes, not {wanted}")
     return str(keys[0])

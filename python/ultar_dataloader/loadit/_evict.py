@@ -20,8 +20,9 @@ def clean(folder: str) -> dict[int, tuple[int, int]]:
     """
     tars: dict[int, int] = {}
     indexes: dict[int, tuple[int, int]] = {}
-    for entry in os.scandir(folder):
-        match = _SHARD.fullmatch(entry.name)
+    with os.scandir(folder) as entries:
+        found = [(entry, _SHARD.fullmatch(entry.name)) for entry in entries]
+    for entry, match in found:
         if match is None:
             if ".tmp" in entry.name:
                 _delete(entry.path)

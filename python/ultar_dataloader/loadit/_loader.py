@@ -107,7 +107,8 @@ class LoadIt(LazySequence[Any]):
         self._options = options
         self._core = core = Core(options)
         weakref.finalize(self, core.close)
-        # The shard used last: its items, and its number.
+        # The shard used last, its items, and its number.
+        self._last: Shard | None = None
         self._items: dict[int, Any] = {}
         self._number: int | None = None
         self._direction = 1
@@ -160,10 +161,15 @@ class LoadIt(LazySequence[Any]):
 
     def _enter(self, number: int, index: int, shard: Shard) -> None:
         last, self._number = self._number, number
+        step = 1 if last is None else number - last
+        if self._last is not None:
+            self._last.let_go()
+        if last is not None and step in (-1, 1) and step == self._direction:
+            shard.read_ahead()
+        self._last = shard
         self._items = shard.items
         shard.used = next(clock)
-        step = number - (-1 if last is None else last)
-        self._direction = step if step in (-1, 1) or last is not None else 1
+        self._direction = step
         if self.preload_fn is preload_next_shard and self._direction in (-1, 1):
             self._core.preload(preload_next_shard(self, index))
 
@@ -259,7 +265,7 @@ class LoadIt(LazySequence[Any]):
 
     def close(self) -> None:
         """End threads and iterators, and give back memory. What is asked for later is a CacheError."""
-        self._items, self._number = {}, None
+        self._items, self._number, self._last = {}, None, None
         self._core.close(wait=True)
 
     def __enter__(self) -> Self:

@@ -31,9 +31,12 @@ class Metadata:
         self.compression: str | None = None
         self.max_shard_length: int | str = options.max_shard_length
 
+    def exists(self) -> bool:
+        return os.path.exists(self._path)
+
     def create(self) -> None:
         """Write it, unless it is there: who comes first decides how shards are made."""
-        if not os.path.exists(self._path):
+        if not self.exists():
             self._write(self._first)
 
     def load(self) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Producer:
         try:
             while (request := crew.next_request(self)) is not None:
                 try:
+                    self._go_back_for(request)
                     while crew.wants(self, request):
                         self._step(request)
                 except Stopped:
@@ -66,6 +67,13 @@ class Producer:
                     self._drop()
         finally:
             self._drop()
+
+    def _go_back_for(self, request: Request) -> None:
+        """For one who wants all shards: to the start, where one is missing that was passed already."""
+        if request.fill and not request.begun:
+            request.begun = True
+            if not all(map(self._disk.there, range(self._disk.number(self.at - 1)))):
+                self._drop()
 
     def _step(self, request: Request) -> None:
         """Deal with the shard that begins where the iterator is."""

@@ -6,6 +6,7 @@ it is packed: `000000000513.pkl`, or `.pkl.gz`, `.pkl.xz`, `.pkl.zz`.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import lzma
@@ -79,11 +80,13 @@ class Shard:
     One that is being made grows at its end.
     """
 
-    __slots__ = ("asked", "blobs", "items", "key", "path", "start", "used")
+    __slots__ = ("asked", "blobs", "items", "key", "path", "rows", "start", "used")
 
     def __init__(self, start: int, blobs: Blobs, key: str, path: str | None = None) -> None:
         self.start = start
         self.blobs = blobs
+        self.rows: Rows | None = blobs if isinstance(blobs, Rows) else None
+        """Where it is read from, item by item, unless it is in memory as a whole."""
         self.key = key
         self.path = path
         """The file that it was read from; None for one that was made here."""
@@ -100,6 +103,19 @@ class Shard:
         item = unpack(self.blobs[index - self.start], self.key)
         # Of two threads that unpack it at once, both get the same object.
         return self.items.setdefault(index, item) if keep else item
+
+    def read_ahead(self) -> None:
+        """Read all of it at once, for who goes through it in order: half the time of many reads."""
+        if self.rows is not None and self.path is not None and len(self.items) < len(self.rows):
+            with contextlib.suppress(OSError, ValueError):  # Then each item says by itself what is wrong.
+                blobs, _ = read_whole(self.path, self.start)
+                if len(blobs) == len(self.rows):
+                    self.blobs = blobs
+
+    def let_go(self) -> None:
+        """Give back what `read_ahead` took."""
+        if self.rows is not None:
+            self.blobs = self.rows
 
 
 class Memory:
@@ -146,3 +162,29 @@ def tar_pieces(start: int, blobs: Sequence[Blob], key: str) -> Iterator[Blob]:
             yield _ZEROS[:padding]
     yield _ZEROS
     yield _ZEROS
+
+
+def read_whole(path: str, start: int) -> tuple[list[Blob], str]:
+    """The packed items of a tar that `tar_pieces` has made, and their key.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is another file.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    view, at = memoryview(data), 0
+    blobs: list[Blob] = []
+    key = data[len(f"{start:012d}") : 100].rstrip(b"\0").decode(errors="replace")
+    while True:
+        name = b"%012d%s\0" % (start + len(blobs), key.encode())
+        if not data.startswith(name, at):
+            break
+        size = data[at + 124 : at + 135]
+        count = int(size, 8) if size[0] < 0x80 else int.from_bytes(data[at + 125 : at + 136], "big")
+        at += BLOCK
+        blobs.append(view[at : at + count])
+        at += count + -count % BLOCK
+    if key not in KEYS.values() or at + 2 * BLOCK != len(data) or any(view[at:]):
+        raise ValueError(f"at byte {min(at, len(data))} of {len(data)} should be item {start + len(blobs)}, or the end")
+    return blobs, key
