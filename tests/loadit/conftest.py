@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,15 @@ from loadit_support import PER_SHARD, Made
 from ultar_dataloader import LoadIt
 
 
-@pytest.fixture
-def full(tmp_path: Path) -> Path:
-    """A cache with all items."""
-    with LoadIt(Made(), tmp_path / "full", PER_SHARD) as loader:
+@pytest.fixture(scope="session")
+def full_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("loadit") / "full"
+    with LoadIt(Made(), root, PER_SHARD) as loader:
         loader.wait_until_all_cached()
-    return tmp_path / "full"
+    return root
+
+
+@pytest.fixture
+def full(full_once: Path, tmp_path: Path) -> Path:
+    """A cache with all items."""
+    return Path(shutil.copytree(full_once, tmp_path / "full"))

@@ -12,7 +12,7 @@ COUNT, PER_SHARD = 200, 10
 
 
 class Made:
-    """A function that makes iterators of 2 KB items, and counts what they have given."""
+    """A function that makes iterators of 1 KB items, and counts what they have given."""
 
     def __init__(self, count: int = COUNT) -> None:
         self.count = count
@@ -26,7 +26,7 @@ class Made:
 
 
 def item(i: int) -> bytes:
-    return b"%d" % i * 500
+    return b"%04d" % i * 250
 
 
 ITEMS = [item(i) for i in range(COUNT)]

@@ -95,7 +95,7 @@ class TestFolder:
         with LoadIt(tmp_path / "c", made, PER_SHARD, compression=compression) as loader:
             assert list(loader) == ITEMS
         assert list(LoadIt(tmp_path / "c")) == ITEMS and LoadIt(None, tmp_path / "c")[77] == ITEMS[77]
-        assert size_of(tmp_path / "c") < size_of(full) * 2 / 3
+        assert size_of(tmp_path / "c") < size_of(full) * 3 / 4
 
     def test_sizes_in_bytes(self, tmp_path: Path) -> None:
         sizes = [10, 50_000, 20_000, 300_000, 5, 5, 90_000, 90_000]
@@ -121,7 +121,7 @@ class TestFolder:
 class TestLimit:
     @pytest.fixture
     def shard_bytes(self, full: Path) -> int:
-        return max(size_of(full) * 2 // 20 // 2, 1)
+        return size_of(full) // 20
 
     def test_holds_and_all_is_made_again(self, tmp_path: Path, shard_bytes: int) -> None:
         made = Made()

@@ -21,7 +21,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "another one": lambda path: path.write_bytes(path.with_name("000000000100.tar").read_bytes()),
     "payload": lambda path: path.write_bytes(
-        path.read_bytes().replace(b"53" * 500, b"\xff" * 1000).replace(b"\x80\x05", b"\xff\xff")
+        path.read_bytes().replace(b"0053" * 250, b"\xff" * 1000).replace(b"\x80\x05", b"\xff\xff")
     ),
     "empty index": lambda path: os.truncate(f"{path}.utix", 0),
     "cut index": lambda path: os.truncate(f"{path}.utix", 100),

@@ -33,9 +33,10 @@ def numbers(items: Any) -> list[int]:
     return [item["i"] for item in items]
 
 
-@pytest.fixture(params=[37, 512, "64kb"], ids=lambda size: f"shards of {size}")
-def loader(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LoadIt]:
-    with LoadIt(Made(), tmp_path, request.param) as loader:
+@pytest.fixture(scope="module", params=[37, 512, "64kb"], ids=lambda size: f"shards of {size}")
+def loader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadIt]:
+    # One for all who only read, from whatever state the one before has left it in.
+    with LoadIt(Made(), tmp_path_factory.mktemp("list"), request.param) as loader:
         yield loader
 
 

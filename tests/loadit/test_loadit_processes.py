@@ -242,7 +242,7 @@ print(len(made[-1]), made.all_cached_to_disk())
             mode = tmp_path.stat().st_mode & 0o7777
             tmp_path.chmod(mode | 0o011)
             out, err = start(code, root).communicate(timeout=30)
-        assert (out, err) == (f"{COUNT}\n1500 True\n", "")
+        assert (out, err) == (f"{COUNT}\n1000 True\n", "")
     finally:
         for path in (root, root / "shards"):
             path.chmod(0o755)

@@ -25,6 +25,8 @@ NEVER = sys.maxsize
 """A number that no item has: whoever waits for it waits for the end."""
 _POLL_S = 0.005
 """Between looks at what another process is making."""
+_STORE_S_MAX, _ITEM_S_MAX = 30.0, 1.0
+"""How long a loader that is closed waits: for a shard to be written, and for an iterator to give an item."""
 
 
 class Core:
@@ -225,13 +227,13 @@ class Core:
             self.crew.pause(False)
 
     def close(self, wait: bool = False) -> None:
-        """End the threads. With `wait`, until they have ended, unless an iterator takes its time."""
+        """End the threads. What is being written is finished; with `wait`, iterators may end in peace."""
         self.crew.close()
         self.memory.shards.clear()
-        if wait:
-            for producer in self.crew.producers:
-                if producer.thread is not threading.current_thread():
-                    producer.thread.join(timeout=1)
+        for producer in self.crew.producers:
+            if producer.thread is not threading.current_thread() and (wait or producer.storing):
+                # Not forever: an iterator may wait for something that never comes.
+                producer.thread.join(_STORE_S_MAX if producer.storing else _ITEM_S_MAX)
 
     def settle(self, number: int, shard: Shard, stored: bool) -> None:
         """A shard is complete. What stays on disk need not be in memory as well."""

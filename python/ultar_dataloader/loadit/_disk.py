@@ -28,7 +28,7 @@ from ._metadata import Metadata
 from ._options import Options
 from ._shard import BLOCK, KEYS, Blob, Rows, Shard, read_whole, tar_pieces, tar_size
 
-_INDEX_BYTES = 112
+_INDEX_BYTES = 96
 """A record of an index, at most: what is set aside before a shard is written."""
 
 
@@ -194,8 +194,12 @@ class CacheFolder:
     def _open(self, start: int, path: str) -> Shard:
         native = _native.Dataset([path])
         _, last = native.record(len(native) - 1)
-        size = os.stat(path).st_size
-        return Shard(start, Rows(native), _check(last, start + len(native) - 1, size), path)
+        with open(path, "rb", buffering=0) as file:
+            first, size = file.read(100), os.fstat(file.fileno()).st_size
+        key = _check(last, start + len(native) - 1, size)
+        if first.rstrip(b"\0") != f"{start:012d}{key}".encode():
+            raise ValueError(f"its first member is {first!r}")
+        return Shard(start, Rows(native), key, path)
 
     def _load_whole(self, start: int, path: str) -> Shard:
         """In memory: an open file would keep its place on the disk once it is evicted."""

@@ -39,6 +39,8 @@ class Producer:
         """The item that the iterator gives next."""
         self.shard: Shard | None = None
         """What is being made, once items of it may be had."""
+        self.storing = False
+        """Whether it writes a shard now, which takes as long as the disk takes."""
         self.request: Request | None = None
         """What it is at."""
         self.used = 0
@@ -137,6 +139,7 @@ class Producer:
             if last:
                 self._show(number, shard)
                 crew.deliver(shard)
+            self.storing = True
             if blobs:
                 stored = disk.store(number, shard, blobs, evict=shard.asked)
                 core.settle(number, shard, stored)
@@ -145,6 +148,7 @@ class Producer:
             if ended:
                 disk.finish(ended)
         finally:
+            self.storing = False
             self.shard = None
 
     def _show(self, number: int, shard: Shard) -> None:

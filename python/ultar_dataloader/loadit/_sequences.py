@@ -200,6 +200,8 @@ class RepeatSequence(LazySequence[T]):
         return self._seq[index % count]
 
     def __len__(self) -> int:
+        if not self._seq:
+            return 0
         if self._repeats is None:
             raise OverflowError("it repeats without end, and has no length: say how many repeats")
         return len(self._seq) * self._repeats
