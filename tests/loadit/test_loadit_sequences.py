@@ -152,12 +152,7 @@ def test_an_error_is_not_the_end(tmp_path: Path) -> None:
         raise IndexError("not the end")
 
     loader = LoadIt(fails, tmp_path)
-    for seq in (
-        loader[:],
-        loader + [1],
-        RepeatSequence(loader, 2),
-        SequenceView(loader),
-        ConcatableSequence([7], loader),
-    ):  # noqa: RUF005
+    chain = ConcatableSequence([7], loader)
+    for seq in (loader[:], loader + chain, RepeatSequence(loader, 2), SequenceView(loader), chain):
         with pytest.raises(RuntimeError, match="item 3 of create_it: IndexError: not the end"):
             list(seq)

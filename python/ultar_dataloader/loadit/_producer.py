@@ -81,6 +81,8 @@ class Producer:
         """Deal with the shard that begins where the iterator is."""
         crew, disk = self._crew, self._disk
         disk.refresh()
+        if self._comes_from_others(disk.number(request.index)):
+            return
         if request.index < self.at:
             self._drop()
         number = disk.number(self.at)
@@ -98,13 +100,22 @@ class Producer:
         else:
             self._explore(number)
 
+    def _comes_from_others(self, number: int) -> bool:
+        """Whether a shard is there by now, or somebody makes it: then it need not be run for."""
+        lock = self._disk.try_lock(number, shared=True)
+        if lock is None:
+            self._wait()
+            return True
+        self._pause_s = 0
+        with lock:
+            return number < len(self._disk.ends) and self._core.load(number) is not None
+
     def _make_known(self, number: int) -> None:
         lock = self._disk.try_lock(number)
         if lock is not None:
             with lock:
                 if not self._core.load(number):
                     self._make(number, self._disk.ends[number])
-                self._pause_s = 0
         elif not self._core.open(number):
             self._wait()
 
@@ -115,7 +126,6 @@ class Producer:
             self._wait()
             return
         with lock:
-            self._pause_s = 0
             self._disk.refresh()
             if number == len(self._disk.ends) and self._disk.ended is None:
                 self._make(number, None)
