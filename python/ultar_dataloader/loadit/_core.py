@@ -60,8 +60,7 @@ class Core:
         self._start_anew()
         self.crew.closed = closed
         self.memory = Memory(self.options.max_cache_size)
-        # What reads files is the parent's as well.
-        self.memory.shards = {number: shard for number, shard in shards.items() if shard.rows is None}
+        self.memory.shards = dict(shards)
         self.disk.after_fork()
 
     @property
@@ -145,6 +144,7 @@ class Core:
         """Forget a shard that cannot be unpacked. Whether it can be made anew."""
         number = self.disk.number(shard.start)
         self.memory.discard(number, shard)
+        self.disk.forget(number)
         if self.options.create_it is None or shard.path is None or number == len(self.disk.ends):
             return False
         lock = self.disk.try_lock(number)
@@ -238,6 +238,7 @@ class Core:
     def settle(self, number: int, shard: Shard, stored: bool) -> None:
         """A shard is complete. What stays on disk need not be in memory as well."""
         if stored and self.options.memory_limit is None and self.memory.shards.get(number) is shard:
+            self.disk.forget(number)
             on_disk = self.disk.load(number)
             if on_disk is not None:
                 shard.blobs, shard.rows, shard.path = on_disk.blobs, on_disk.rows, on_disk.path

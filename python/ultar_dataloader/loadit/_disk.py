@@ -4,7 +4,9 @@
     layout                   a line a shard, with the number of the item after its last one;
                              at last "end" (the iterator ended there) or "cut" (it was told to)
     lock                     place 0: whoever writes; place 1 + n: whoever makes or opens shard n
-    shards/000000000512.tar  the shard whose first item is 512, and 000000000512.tar.utix
+    shards/000000000512.tar  the shard whose first item is 512, and 000000000512.tar.utix; and
+                             000000000512.tar.places: offset and size of each item, and the size
+                             of the tar, as 64-bit numbers; it is read faster, and may be missing
 
 A shard is there when its index is: it comes last, and goes first. The layout is only ever
 appended to; it has shards that were evicted, too.
@@ -13,23 +15,26 @@ appended to; it has shards that were evicted, too.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import resource
 import threading
 import time
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .. import _native
 from .._errors import CacheError, ReadError, UltarError, WriteError
-from ._evict import clean, make_room
+from ._evict import SUFFIXES, clean, make_room
 from ._locks import Lock, LockFile
 from ._metadata import Metadata
 from ._options import Options
-from ._shard import BLOCK, KEYS, Blob, Rows, Shard, read_whole, tar_pieces, tar_size
+from ._shard import KEYS, Blob, Rows, Shard, places_of, read_whole, tar_pieces
 
 _INDEX_BYTES = 96
 """A record of an index, at most: what is set aside before a shard is written."""
+_OPEN_MAX = 1024
+"""Shards that are kept open: less where the process may have few files open."""
 
 
 class CacheFolder:
@@ -47,6 +52,8 @@ class CacheFolder:
         """Of each shard that is known: the number of the item after its last one."""
         self.ended: str | None = None
         """"end" or "cut" once it is known that no shard follows."""
+        self._rows: dict[int, Rows] = {}
+        self._open_max = max(16, min(_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._reset()
         if options.create_it is not None:
             self._create()
@@ -169,15 +176,16 @@ class CacheFolder:
         """
         start, end = self.span(number)
         path = self.path(start)
+        rows = self._rows.get(number)
+        if rows is not None:
+            return Shard(start, rows, rows.key, path)
         try:
-            shard = self._load_whole(start, path) if self._limit is not None else self._open(start, path)
+            shard = self._load(number, start, path)
         except FileNotFoundError:
             return None
-        except ReadError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
-        except (UltarError, ValueError, IndexError) as error:
+        except OSError as error:
+            raise ReadError(error.errno, f"{path}: cannot be read: {error.strerror}", path) from error
+        except ValueError as error:
             raise self.damaged(path, str(error)) from error
         if len(shard.blobs) != end - start:
             raise self.damaged(path, f"it has {len(shard.blobs)} items, not {end - start}")
@@ -191,22 +199,21 @@ class CacheFolder:
         error.filename = path
         return error
 
-    def _open(self, start: int, path: str) -> Shard:
-        native = _native.Dataset([path])
-        _, last = native.record(len(native) - 1)
-        with open(path, "rb", buffering=0) as file:
-            first, size = file.read(100), os.fstat(file.fileno()).st_size
-        key = _check(last, start + len(native) - 1, size)
-        if first.rstrip(b"\0") != f"{start:012d}{key}".encode():
-            raise ValueError(f"its first member is {first!r}")
-        return Shard(start, Rows(native), key, path)
-
-    def _load_whole(self, start: int, path: str) -> Shard:
-        """In memory: an open file would keep its place on the disk once it is evicted."""
+    def _load(self, number: int, start: int, path: str) -> Shard:
         if not os.path.exists(path + ".utix"):
             raise FileNotFoundError
-        blobs, key = read_whole(path, start)
-        return Shard(start, blobs, key, path)
+        if self._limit is not None:
+            # In memory: an open file would keep its place on the disk once it is evicted.
+            return Shard(start, *read_whole(path, start), path)
+        rows = Rows.open(path, start)
+        while len(self._rows) >= self._open_max:
+            self._rows.pop(next(iter(self._rows)), None)
+        self._rows[number] = rows
+        return Shard(start, rows, rows.key, path)
+
+    def forget(self, number: int) -> None:
+        """Look at the file again before it is read next."""
+        self._rows.pop(number, None)
 
     def store(self, number: int, shard: Shard, blobs: Sequence[Blob], *, evict: bool) -> bool:
         """Write a shard, and add it to the layout. Needs its lock. Whether there was room for it.
@@ -223,8 +230,9 @@ class CacheFolder:
         path = self.path(shard.start)
         with self._writing(path), self._locks.lock(0):
             self.refresh()
+            places = places_of(map(len, blobs))
             if self._limit is not None:
-                size = tar_size(map(len, blobs)) + _INDEX_BYTES * len(blobs)
+                size = places[-1] + len(places) * places.itemsize + _INDEX_BYTES * len(blobs)
                 room = make_room(self.shards, self._limit - size, self._lock_at, os.path.basename(path), evict)
             else:
                 room = True
@@ -232,37 +240,42 @@ class CacheFolder:
                     clean(self.shards)
             self._cleaned = True
             if room:
-                self._write(path, shard, blobs)
+                self._write(path, shard, blobs, places)
             if number == len(self.ends):
                 self._append(shard.start + len(blobs))
         return room
 
-    def _write(self, path: str, shard: Shard, blobs: Sequence[Blob]) -> None:
+    def _write(self, path: str, shard: Shard, blobs: Sequence[Blob], places: array[int]) -> None:
         # Nobody else writes: whoever has lock 0 may use this name, and deletes what has it.
         temporary = f"{path}.tmp"
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, self._mode)
-            with open(file, "wb", buffering=1 << 20) as out:
-                os.fchmod(file, self._mode)
-                out.writelines(tar_pieces(shard.start, blobs, shard.key))
+            self._write_file(temporary, tar_pieces(shard.start, blobs, shard.key))
+            self._write_file(f"{temporary}.places", [places.tobytes()])
             _native.index_shard(temporary, format="msgpack", rules=[], check=False)
             os.chmod(f"{temporary}.utix", self._mode)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{path}.utix")
-            os.rename(temporary, path)
-            os.rename(f"{temporary}.utix", f"{path}.utix")
+            for suffix in SUFFIXES:
+                os.rename(temporary + suffix, path + suffix)
         except BaseException:
-            for left in (temporary, f"{temporary}.utix"):
+            for suffix in SUFFIXES:
                 with contextlib.suppress(OSError):
-                    os.unlink(left)
+                    os.unlink(temporary + suffix)
             raise
+
+    def _write_file(self, path: str, pieces: Iterable[Blob]) -> None:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, self._mode)
+        with open(file, "wb", buffering=1 << 20) as out:
+            os.fchmod(file, self._mode)
+            out.writelines(pieces)
 
     def drop(self, number: int) -> None:
         """Take a damaged shard out of the cache. Needs its lock."""
         path = self.path(self.span(number)[0])
-        for name in (f"{path}.utix", path):
+        self.forget(number)
+        for suffix in reversed(SUFFIXES):
             with self._writing(path), contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+                os.unlink(path + suffix)
 
     def _lock_at(self, start: int) -> Lock | None:
         """The lock of the shard that begins with an item."""
@@ -276,15 +289,3 @@ class CacheFolder:
             raise
         except OSError as error:
             raise WriteError(error.errno, f"{path}: cannot be written: {error.strerror}", path) from error
-
-
-def _check(last: dict[str, object], index: int, size: int) -> str:
-    """The key of the items, by the record of the last one."""
-    keys, sizes, offset = last["keys"], last["sizes"], last["offset"]
-    assert isinstance(keys, list) and isinstance(sizes, list) and isinstance(offset, int)
-    if last["str_idx"] != f"{index:012d}" or len(keys) != 1 or keys[0] not in KEYS.values():
-        raise ValueError(f"its last member is {last['str_idx']}{''.join(keys)}, not item {index}")
-    wanted = offset + sizes[0] + -sizes[0] % BLOCK + 2 * BLOCK
-    if size != wanted:
-        raise ValueError(f"it has {size} bytes, not {wanted}")
-    return str(keys[0])

@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 from ._locks import Lock
 
-_SHARD = re.compile(r"(\d{12,})\.tar(\.utix)?", re.ASCII)
+SUFFIXES = ("", ".places", ".utix")
+"""Of the files of a shard, in the order in which they come. They go in the other one."""
+
+_SHARD = re.compile(r"(\d{12,})\.tar(|\.places|\.utix)", re.ASCII)
 
 
 def clean(folder: str) -> dict[int, tuple[int, int]]:
@@ -18,8 +21,9 @@ def clean(folder: str) -> dict[int, tuple[int, int]]:
     Returns:
         Bytes and time of the last use, by the first item of each shard that is there.
     """
-    tars: dict[int, int] = {}
-    indexes: dict[int, tuple[int, int]] = {}
+    sizes: dict[int, int] = {}
+    tars: set[int] = set()
+    used: dict[int, int] = {}
     with os.scandir(folder) as entries:
         found = [(entry, _SHARD.fullmatch(entry.name)) for entry in entries]
     for entry, match in found:
@@ -31,13 +35,16 @@ def clean(folder: str) -> dict[int, tuple[int, int]]:
             stat = entry.stat()
         except FileNotFoundError:
             continue  # Somebody dropped a damaged one.
-        if match[2]:
-            indexes[int(match[1])] = stat.st_size, stat.st_mtime_ns
-        else:
-            tars[int(match[1])] = stat.st_size
-    for start in tars.keys() ^ indexes.keys():
+        start, suffix = int(match[1]), match[2]
+        sizes[start] = sizes.get(start, 0) + stat.st_size
+        if suffix == ".utix":
+            used[start] = stat.st_mtime_ns
+        elif suffix == "":
+            tars.add(start)
+    whole = tars & used.keys()
+    for start in sizes.keys() - whole:
         _delete_shard(folder, start)
-    return {start: (size + indexes[start][0], indexes[start][1]) for start, size in tars.items() if start in indexes}
+    return {start: (sizes[start], used[start]) for start in whole}
 
 
 def make_room(folder: str, left: int, lock_at: Callable[[int], Lock | None], name: str, evict: bool) -> bool:
@@ -74,10 +81,9 @@ def make_room(folder: str, left: int, lock_at: Callable[[int], Lock | None], nam
 
 
 def _delete_shard(folder: str, start: int) -> None:
-    # The index first: without it there is no shard.
     path = os.path.join(folder, f"{start:012d}.tar")
-    _delete(f"{path}.utix")
-    _delete(path)
+    for suffix in reversed(SUFFIXES):
+        _delete(path + suffix)
 
 
 def _delete(path: str) -> None:

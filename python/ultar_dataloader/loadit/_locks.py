@@ -10,20 +10,32 @@ import errno
 import fcntl
 import os
 import struct
+import threading
 from types import TracebackType
 from typing import Self
 
 _held: set[int] = set()
 """Descriptors of locks. A child of a fork shares them, and would keep its parent's locks alive."""
+_guard = threading.Lock()
+"""So that no fork comes between a descriptor and its place in `_held`."""
 
 
 def _close_in_child() -> None:
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
+    _guard.release()
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_close_in_child)
+
+
+def _close(descriptor: int) -> None:
+    with _guard:
+        # Where it is not among the held ones, it was the parent's.
+        if descriptor in _held:
+            _held.discard(descriptor)
+            os.close(descriptor)
 
 
 class Lock:
@@ -31,15 +43,11 @@ class Lock:
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
-        if descriptor is not None:
-            _held.add(descriptor)
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
-        # Where it is not among the held ones, it was the parent's.
-        if descriptor is not None and descriptor in _held:
-            _held.discard(descriptor)
-            os.close(descriptor)
+        if descriptor is not None:
+            _close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -75,23 +83,26 @@ class LockFile:
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
         except OSError as error:
-            os.close(descriptor)
+            _close(descriptor)
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return None
             raise
         except BaseException:
-            os.close(descriptor)
+            _close(descriptor)
             raise
         return Lock(descriptor)
 
     def _open(self, shared: bool) -> int | None:
         """A descriptor; None where there is nothing to lock, since nobody can write here."""
-        try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
-        except OSError as error:
-            if not shared or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-                raise
-        try:
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
+        with _guard:
+            try:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
+            except OSError as error:
+                if not shared or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise
+                try:
+                    descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                except OSError:
+                    return None
+            _held.add(descriptor)
+            return descriptor

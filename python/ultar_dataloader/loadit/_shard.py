@@ -6,18 +6,21 @@ it is packed: `000000000513.pkl`, or `.pkl.gz`, `.pkl.xz`, `.pkl.zz`.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import gzip
 import itertools
 import lzma
+import os
 import pickle
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self
 
-from .. import _native
+from .._errors import ReadError
 
 Blob = bytes | memoryview
 KEYS = {None: ".pkl", "gzip": ".pkl.gz", "lzma": ".pkl.xz", "zlib": ".pkl.zz"}
@@ -60,18 +63,62 @@ class Blobs(Protocol):
 
 
 class Rows:
-    """The packed items of a shard on disk, each read when it is asked for."""
+    """The packed items of a shard on disk, each read when it is asked for. It has the file open."""
 
-    def __init__(self, native: _native.Dataset) -> None:
-        self._count = len(native)
-        # Copies, not a mapping: a file that is cut short meanwhile is an error then, and not zeros.
-        self._reader = native.reader(None, "read")
+    def __init__(self, path: str, file: int, places: array[int], key: str) -> None:
+        self.key = key
+        self._path = path
+        self._file = file
+        self._places = places
+        """Offset and size of each item, and the size of the tar."""
+
+    @classmethod
+    def open(cls, path: str, start: int) -> Self:
+        """A shard that begins with an item.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is something else, or damaged.
+        """
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            name = os.pread(file, 100, 0).rstrip(b"\0")
+            known = {f"{start:012d}{key}".encode(): key for key in KEYS.values()}
+            places: array[int] = array("Q")
+            with contextlib.suppress(OSError, ValueError), builtins.open(f"{path}.places", "rb", buffering=0) as side:
+                places.frombytes(side.read())
+            if name not in known or len(places) < 3 or places[-1] != os.fstat(file).st_size:
+                # It was copied without, perhaps. Or it is damaged, which this says.
+                places = places_of(map(len, read_whole(path, start)[0]))
+            return cls(path, file, places, known[name])
+        except BaseException:
+            os.close(file)
+            raise
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._places) // 2
 
     def __getitem__(self, place: int) -> Blob:
-        return self._reader.read(place).view(0)
+        offset, size = self._places[2 * place], self._places[2 * place + 1]
+        # A copy, not a mapping: a file that is cut short meanwhile is an error then.
+        data = os.pread(self._file, size, offset)
+        return data if len(data) == size else self._rest(data, offset, size)
+
+    def _rest(self, data: bytes, offset: int, size: int) -> bytes:
+        """The kernel gives 2 GiB at once, at most."""
+        pieces, got = [data], len(data)
+        while data and got < size:
+            data = os.pread(self._file, size - got, offset + got)
+            pieces.append(data)
+            got += len(data)
+        if got < size:
+            error = ReadError(None, f"{self._path}: wanted {size} bytes at offset {offset}, got {got}", self._path)
+            error.offset, error.length = offset, size
+            raise error
+        return b"".join(pieces)
+
+    def __del__(self) -> None:
+        os.close(self._file)
 
 
 class Shard:
@@ -139,9 +186,16 @@ class Memory:
                 del self.shards[number]
 
 
-def tar_size(sizes: Iterator[int]) -> int:
-    """Bytes of a tar with payloads of these sizes."""
-    return sum(BLOCK + size + -size % BLOCK for size in sizes) + 2 * BLOCK
+def places_of(sizes: Iterable[int]) -> array[int]:
+    """Offset and size of each payload in a tar with payloads of these sizes; at last the size of the tar."""
+    places: array[int] = array("Q")
+    at = 0
+    for size in sizes:
+        places.append(at + BLOCK)
+        places.append(size)
+        at += BLOCK + size + -size % BLOCK
+    places.append(at + 2 * BLOCK)
+    return places
 
 
 def tar_pieces(start: int, blobs: Sequence[Blob], key: str) -> Iterator[Blob]:
