@@ -60,7 +60,7 @@ class Core:
         self._start_anew()
         self.crew.closed = closed
         self.memory = Memory(self.options.max_cache_size)
-        self.memory.shards = dict(shards)
+        self.memory.shards = shards.copy()
         self.disk.after_fork()
 
     @property
@@ -120,6 +120,8 @@ class Core:
 
     def open(self, number: int) -> Shard | None:
         """A shard from disk into memory; None when it is not there, or somebody is at it."""
+        if number in self.disk.rows:
+            return self.load(number)  # It is open, and nothing of it changes.
         lock = self.disk.try_lock(number, shared=True)
         if lock is None:
             return None

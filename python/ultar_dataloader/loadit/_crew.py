@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .._errors import CacheError, UltarError
 from ._disk import CacheFolder
-from ._shard import Shard, clock
+from ._shard import Shard
 
 if TYPE_CHECKING:
     from ._producer import Producer
@@ -103,7 +104,7 @@ class Crew:
         """What a producer is to do next. Waits for it; None when it is to end."""
         with self.condition:
             producer.request = None
-            producer.used = next(clock)
+            producer.used = time.monotonic()
             # Another one may take what it has left.
             self.condition.notify_all()
             while not self.closed:

@@ -52,7 +52,8 @@ class CacheFolder:
         """Of each shard that is known: the number of the item after its last one."""
         self.ended: str | None = None
         """"end" or "cut" once it is known that no shard follows."""
-        self._rows: dict[int, Rows] = {}
+        self.rows: dict[int, Rows] = {}
+        """The shards that are open. None where memory is limited: what is evicted must be gone."""
         self._open_max = max(16, min(_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._reset()
         if options.create_it is not None:
@@ -176,7 +177,7 @@ class CacheFolder:
         """
         start, end = self.span(number)
         path = self.path(start)
-        rows = self._rows.get(number)
+        rows = self.rows.get(number)
         if rows is not None:
             return Shard(start, rows, rows.key, path)
         try:
@@ -206,14 +207,14 @@ class CacheFolder:
             # In memory: an open file would keep its place on the disk once it is evicted.
             return Shard(start, *read_whole(path, start), path)
         rows = Rows.open(path, start)
-        while len(self._rows) >= self._open_max:
-            self._rows.pop(next(iter(self._rows)), None)
-        self._rows[number] = rows
+        while len(self.rows) >= self._open_max:
+            self.rows.pop(next(iter(self.rows)), None)
+        self.rows[number] = rows
         return Shard(start, rows, rows.key, path)
 
     def forget(self, number: int) -> None:
         """Look at the file again before it is read next."""
-        self._rows.pop(number, None)
+        self.rows.pop(number, None)
 
     def store(self, number: int, shard: Shard, blobs: Sequence[Blob], *, evict: bool) -> bool:
         """Write a shard, and add it to the layout. Needs its lock. Whether there was room for it.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 from .._errors import CacheError
 from ._core import NEVER, Core
 from ._options import Options, Path, Preload, ShardLength, Source, options_of, preload_next_shard
-from ._sequences import LazySequence
-from ._shard import Shard, clock
+from ._sequences import LazySequence, SequenceView
+from ._shard import Shard
 
 T = TypeVar("T")
 _NOT_THERE = object()
@@ -137,19 +138,38 @@ class LoadIt(LazySequence[Any]):
         """As the cache was made with."""
         return self._core.disk.metadata.max_shard_length
 
+    @property
+    def preload_fn(self) -> Preload | None:
+        """As given. It may be changed at any time."""
+        return self._preload_fn
+
+    @preload_fn.setter
+    def preload_fn(self, preload_fn: Preload | None) -> None:
+        self._preload_fn = preload_fn
+        # The usual one does nothing while accesses stay in a shard.
+        self._calls_out = preload_fn is not None and preload_fn is not preload_next_shard
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice | Iterable[SupportsIndex], /) -> SequenceView[Any]: ...
+    def __getitem__(self, index: Any, /) -> Any:
+        # The way of most accesses, and the shortest one.
+        if type(index) is int and index >= 0:
+            return self._item(index)
+        return super().__getitem__(index)
+
     def _item(self, index: int) -> Any:
-        preload = self.preload_fn
-        if preload is not None and preload is not preload_next_shard:
-            self._core.preload(preload(self, index))
+        if self._calls_out:
+            assert self._preload_fn is not None
+            self._core.preload(self._preload_fn(self, index))
         item = self._items.get(index, _NOT_THERE)
-        if item is not _NOT_THERE:
-            return item
-        return self._find(index)
+        return self._find(index) if item is _NOT_THERE else item
 
     def _find(self, index: int) -> Any:
         """An item that is not among those of the shard used last, or not unpacked yet."""
         core = self._core
-        number = core.disk.number(index)
+        number = bisect_right(core.disk.ends, index)
         shard = core.memory.shards.get(number)
         if shard is None or not shard.has(index):
             shard = core.fetch(index)
@@ -168,9 +188,9 @@ class LoadIt(LazySequence[Any]):
             shard.read_ahead()
         self._last = shard
         self._items = shard.items
-        shard.used = next(clock)
+        self._core.memory.touch(number)
         self._direction = step
-        if self.preload_fn is preload_next_shard and self._direction in (-1, 1):
+        if self._preload_fn is preload_next_shard and self._direction in (-1, 1):
             self._core.preload(preload_next_shard(self, index))
 
     def _unpack(self, shard: Shard, index: int) -> Any:

@@ -43,7 +43,7 @@ class Producer:
         """Whether it writes a shard now, which takes as long as the disk takes."""
         self.request: Request | None = None
         """What it is at."""
-        self.used = 0
+        self.used = 0.0
         """When it was given something to do last."""
         self._core = core
         self._crew = core.crew

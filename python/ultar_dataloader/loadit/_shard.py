@@ -9,7 +9,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import gzip
-import itertools
 import lzma
 import os
 import pickle
@@ -17,6 +16,7 @@ import threading
 import time
 import zlib
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
@@ -42,9 +42,6 @@ BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _SIZE_MAX = 8**11 - 1
 """Of a payload, in octal digits; larger ones are written in binary, as GNU tar does."""
-
-clock = itertools.count(1)
-"""When a shard was used last: a later use has a larger number."""
 
 
 def pack(item: object, key: str) -> bytes:
@@ -127,7 +124,7 @@ class Shard:
     One that is being made grows at its end.
     """
 
-    __slots__ = ("asked", "blobs", "items", "key", "path", "rows", "start", "used")
+    __slots__ = ("asked", "blobs", "items", "key", "path", "rows", "start")
 
     def __init__(self, start: int, blobs: Blobs, key: str, path: str | None = None) -> None:
         self.start = start
@@ -139,7 +136,6 @@ class Shard:
         """The file that it was read from; None for one that was made here."""
         self.items: dict[int, Any] = {}
         """The unpacked ones, by number of the item."""
-        self.used = next(clock)
         self.asked = False
         """Whether somebody waited for an item of it."""
 
@@ -166,19 +162,24 @@ class Shard:
 
 
 class Memory:
-    """The shards used most recently, by number."""
+    """The shards used most recently, by number, the last one last."""
 
     def __init__(self, count_max: int) -> None:
         self._count_max = max(1, count_max)
         self._lock = threading.Lock()
-        self.shards: dict[int, Shard] = {}
+        self.shards: OrderedDict[int, Shard] = OrderedDict()
 
     def add(self, number: int, shard: Shard) -> None:
-        shard.used = next(clock)
         with self._lock:
             self.shards[number] = shard
+            self.shards.move_to_end(number)
             while len(self.shards) > self._count_max:
-                del self.shards[min(self.shards, key=lambda one: self.shards[one].used)]
+                self.shards.popitem(last=False)
+
+    def touch(self, number: int) -> None:
+        """Say that a shard is used now."""
+        with contextlib.suppress(KeyError):
+            self.shards.move_to_end(number)
 
     def discard(self, number: int, shard: Shard) -> None:
         with self._lock:
