@@ -211,10 +211,25 @@ LoadIt(make, sys.argv[1], 20)[1]
 
 
 def test_a_loader_is_pickled_as_its_arguments(tmp_path: Path) -> None:
-    loader = LoadIt(Made(), tmp_path, PER_SHARD, 5, 2)
+    loader = LoadIt(Made(), tmp_path, PER_SHARD, 5, 2, info="first")
+    loader.set_info("second")
     assert loader[20] == ITEMS[20]
     again = pickle.loads(pickle.dumps(loader))
     assert again[20] == ITEMS[20] and again.max_workers == 2 and list(again) == ITEMS
+    assert loader.info() == again.info() == "second"
+
+
+def test_what_was_made_is_there_after_the_end(tmp_path: Path) -> None:
+    code = """
+import sys
+from ultar_dataloader import LoadIt
+
+for _ in LoadIt(lambda: (bytes([i]) * 1_000_000 for i in range(30)), sys.argv[1], 20, memory_limit=10**8): pass
+LoadIt(lambda: range(30), sys.argv[1] + "-2", 10, preload_fn=None)[9]
+"""
+    for _ in range(2):
+        assert start(code, tmp_path / "cache").communicate(timeout=30) == ("", "")
+        assert shards_of(tmp_path / "cache") == [0, 20] and shards_of(tmp_path / "cache-2") == [0]
 
 
 def test_a_folder_that_can_only_be_read(tmp_path: Path) -> None:

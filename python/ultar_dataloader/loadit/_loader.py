@@ -6,6 +6,7 @@ import contextlib
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 from .._errors import CacheError
@@ -121,8 +122,8 @@ class LoadIt(LazySequence[Any]):
             core.cache_all_async()
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Whoever unpickles it shares the cache.
-        return _reopened, (self._options,)
+        # Whoever unpickles it shares the cache, and what was done to it already.
+        return _reopened, (replace(self._options, info=None, preload_all_async=False, preload_fn=self._preload_fn),)
 
     @property
     def root_dir(self) -> str:
