@@ -54,7 +54,7 @@ def test_four_processes_and_room_for_ten_shards(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     LoadIt(list, root, per_shard).close()
     most, looks = 0, 0
-    workers = [start(WORKER, root, seed, limit, count, per_shard, 100) for seed in range(4)]
+    workers = [start(WORKER, root, seed, limit, count, per_shard, 60) for seed in range(4)]
     try:
         while any(worker.poll() is None for worker in workers):
             most = max(most, size_of(root))
@@ -167,6 +167,7 @@ def in_child(loader: LoadIt, result: multiprocessing.connection.Connection) -> N
     result.send([loader[i] == ITEMS[i] for i in (3, 50, 120, -1)] + [len(loader) == COUNT])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_loader_goes_to_other_processes(tmp_path: Path, method: str) -> None:
     loader = LoadIt(Made(), tmp_path, PER_SHARD)

@@ -25,7 +25,7 @@ NEVER = sys.maxsize
 """A number that no item has: whoever waits for it waits for the end."""
 _POLL_S = 0.005
 """Between looks at what another process is making."""
-_STORE_S_MAX, _ITEM_S_MAX = 30.0, 1.0
+_STORE_S_MAX, _ITEM_S_MAX = 30.0, 0.2
 """How long a loader that is closed waits: for a shard to be written, and for an iterator to give an item."""
 
 
@@ -229,13 +229,15 @@ class Core:
             self.crew.pause(False)
 
     def close(self, wait: bool = False) -> None:
-        """End the threads. What is being written is finished; with `wait`, iterators may end in peace."""
+        """End the threads. What is being written is finished; with `wait`, idle iterators are awaited, too."""
         self.crew.close()
         self.memory.shards.clear()
         for producer in self.crew.producers:
-            if producer.thread is not threading.current_thread() and (wait or producer.storing):
+            if producer.thread is not threading.current_thread() and (wait or producer.request is not None):
                 # Not forever: an iterator may wait for something that never comes.
-                producer.thread.join(_STORE_S_MAX if producer.storing else _ITEM_S_MAX)
+                producer.thread.join(_ITEM_S_MAX)
+                if producer.storing:
+                    producer.thread.join(_STORE_S_MAX)
 
     def settle(self, number: int, shard: Shard, stored: bool) -> None:
         """A shard is complete. What stays on disk need not be in memory as well."""
