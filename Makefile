@@ -76,7 +76,7 @@ $(VENV)/base: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/dev: pyproject.toml $(VENV)/base
-	@$(call install_requirements,*[one for extra in p['project']['optional-dependencies'].values() for one in extra])
+	@$(call install_requirements,*[one for extra in ('images', 'test', 'test-torch', 'dev') for one in p['project']['optional-dependencies'][extra]])
 	@touch $@
 
 define install_requirements

@@ -10,8 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
-SHARDS = 4
 VERSION = 1  # of the contents: another number makes all data anew
+
+ARRAY_SIZE = 2048
+"""Elements of a row of the arrays, of type uint16."""
+NPY_HEADER = b"\x93NUMPY\x01\0v\0%-117b\n" % b"{'descr': '<u2', 'fortran_order': False, 'shape': (2048,), }"
+
+BATCH_ROWS = 256
 
 Row = Sequence[bytes]
 
@@ -23,12 +28,15 @@ class Kind:
     title: str
     keys: tuple[str, ...]
     rows: int
+    shards: int = 4
 
 
 KINDS = {
     "big": Kind("rows of 100 KB: an image, its JSON and its class", ("jpg", "json", "cls"), 10_000),
     "tiny": Kind("rows of 150 bytes: JSON and a class", ("json", "cls"), 300_000),
     "record": Kind("records of 4 KB", ("bin",), 200_000),
+    "array": Kind("arrays of 2048 uint16, as .npy", ("npy",), 200_000),
+    "start": Kind("rows of 1 KB in 16 shards", ("bin", "cls"), 16_000, shards=16),
 }
 
 
@@ -46,11 +54,15 @@ class Data:
 
     @cached_property
     def rows_per_shard(self) -> int:
-        return max(1, round(KINDS[self.name].rows * self.scale / SHARDS))
+        return max(1, round(KINDS[self.name].rows * self.scale / self.shards))
+
+    @property
+    def shards(self) -> int:
+        return KINDS[self.name].shards
 
     @property
     def rows(self) -> int:
-        return self.rows_per_shard * SHARDS
+        return self.rows_per_shard * self.shards
 
     @property
     def members(self) -> int:
@@ -58,12 +70,12 @@ class Data:
 
     @cached_property
     def tars(self) -> list[Path]:
-        return [self.folder / f"{self.name}-{shard}.tar" for shard in range(SHARDS)]
+        return [self.folder / f"{self.name}-{shard}.tar" for shard in range(self.shards)]
 
     @cached_property
     def manifest(self) -> dict[str, object]:
         """What the files hold: equal manifests, equal files."""
-        return {"version": VERSION, "data": self.name, "rows": self.rows, "shards": SHARDS}
+        return {"version": VERSION, "data": self.name, "rows": self.rows, "shards": self.shards}
 
     def of_peer(self, peer: str) -> Path:
         """Where a peer keeps this data in its own format."""
@@ -81,7 +93,7 @@ class Data:
             yield _payloads(self.name, number, random)
 
     def all_rows(self) -> Iterator[Row]:
-        for shard in range(SHARDS):
+        for shard in range(self.shards):
             yield from self.shard_rows(shard)
 
     def picks(self, count: int) -> list[int]:
@@ -101,9 +113,13 @@ def stem(number: int) -> str:
 def _payloads(name: str, number: int, random: Random) -> Row:
     if name == "record":
         return (random.randbytes(4096),)
+    if name == "array":
+        return (NPY_HEADER + random.randbytes(4096),)
     label = b"%03d" % random.randrange(1000)
     if name == "tiny":
         return (_json(number, random, 150), label)
+    if name == "start":
+        return (random.randbytes(1024), label)
     image = random.randbytes(98_000 + random.randrange(2_000))
     return (image, _json(number, random, 200), label.lstrip(b"0") or b"0")
 

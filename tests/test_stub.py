@@ -13,6 +13,7 @@ from ultar_dataloader import _native
 STUB = ast.parse(Path(ultar_dataloader.__file__).with_name("_native.pyi").read_text())
 # What every class has, or what only the type checker sees.
 NOT_COMPARED = set(dir(object)) | {"__class_getitem__", "__module__", "__hash__", "__reversed__", "__abstractmethods__"}
+NOT_COMPARED |= {"__buffer__", "__release_buffer__"}  # Python 3.12 and later show them.
 NOT_COMPARED.add("__slotnames__")  # `copyreg` keeps it in a class whose instances were pickled.
 
 

@@ -3,6 +3,7 @@
 A contestant is a function that takes a `Job` and returns one of these:
 
 - an iterator of rows, each a sequence of `bytes` (or of memoryviews, when `job.views`);
+- an iterator of arrays of rows, on lines whose task is batches;
 - an int: how many things it did, for a contestant without rows, such as one that builds an index;
 - a dict of facts that it measured itself, such as {"rows_per_s": 1000.0}.
 
@@ -24,6 +25,8 @@ from typing import Any
 from ..data import Data
 
 Rows = Iterable[Sequence[Any]]
+Batches = Iterable[Any]
+"""Of NumPy arrays, or what NumPy takes for one without a copy."""
 
 
 @dataclass(frozen=True)

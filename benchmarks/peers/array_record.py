@@ -20,7 +20,7 @@ def prepare(data: Data, folder: Path) -> None:
 
 @contestant(
     "array_record",
-    lines="ACDFGHI",
+    lines="ACDFGHILMN",
     pip=["array_record"],
     imports=["array_record.python.array_record_module"],
     prepare=prepare,

@@ -14,7 +14,7 @@ def prepare(data: Data, folder: Path) -> None:
             writer.write(pack(row))
 
 
-@contestant("bagz", lines="ACDFGHI", pip=["bagz"], imports=["bagz"], prepare=prepare)
+@contestant("bagz", lines="ACDFGHILMN", pip=["bagz"], imports=["bagz"], prepare=prepare)
 def read(job: Job) -> Rows:
     import bagz
 

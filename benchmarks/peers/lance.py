@@ -26,7 +26,7 @@ def prepare(data: Data, folder: Path) -> None:
     lance.write_dataset(pyarrow.RecordBatchReader.from_batches(schema, batches()), folder / "all.lance")
 
 
-@contestant("lance", lines="ACDFGHI", pip=["pylance"], imports=["lance"], prepare=prepare)
+@contestant("lance", lines="ACDFGHILMN", pip=["pylance"], imports=["lance"], prepare=prepare)
 def read(job: Job) -> Rows:
     import lance
 

@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import Job, Rows, contestant
+from .. import measures
+from ..data import ARRAY_SIZE, BATCH_ROWS, NPY_HEADER, Data
+from . import Batches, Job, Rows, contestant
 
 Place = tuple[int, list[tuple[int, int]]]
 """Number of the file, and begin and end of each payload in it."""
@@ -30,7 +32,7 @@ def places(job: Job) -> list[Place]:
     return found if job.picks is None else [found[number] for number in job.picks]
 
 
-@contestant("limit: pread a row", lines="ABCDFGHIJ")
+@contestant("limit: pread a row", lines="ABCDFGHIJLMN")
 def pread_row(job: Job) -> Rows:
     files = [os.open(path, os.O_RDONLY) for path in job.data.tars]
     wrap: Callable[[bytes], Any] = memoryview if job.views else bytes
@@ -45,7 +47,7 @@ def pread_row(job: Job) -> Rows:
         yield [span[a:b] for a, b in spans]
 
 
-@contestant("limit: pread an entry", lines="ACDFGHI")
+@contestant("limit: pread an entry", lines="ACDFGHILMN")
 def pread_entry(job: Job) -> Rows:
     files = [os.open(path, os.O_RDONLY) for path in job.data.tars]
     rows = [(files[file], [(b - a, a) for a, b in spans]) for file, spans in places(job)]
@@ -55,7 +57,16 @@ def pread_entry(job: Job) -> Rows:
         yield [pread(file, size, begin) for size, begin in spans]
 
 
-@contestant("limit: mmap", lines="ABCDFGHIJ")
+@contestant("limit: pread an entry, all rows held", lines="N")
+def pread_all(job: Job) -> Rows:
+    """What a list of all rows costs: memory that is touched for the first time."""
+    files = [os.open(path, os.O_RDONLY) for path in job.data.tars]
+    rows = [(files[file], [(b - a, a) for a, b in spans]) for file, spans in places(job)]
+    job.start()
+    return [[os.pread(file, size, begin) for size, begin in spans] for file, spans in rows]
+
+
+@contestant("limit: mmap", lines="ABCDFGHIJLMN")
 def mapped(job: Job) -> Rows:
     where = places(job)
     job.start()
@@ -66,7 +77,7 @@ def mapped(job: Job) -> Rows:
     return slices(maps if not job.views else [memoryview(one) for one in maps], where)
 
 
-@contestant("limit: memory", lines="ABCD")
+@contestant("limit: memory", lines="ABCDLMN")
 def memory(job: Job) -> Rows:
     """The files are in memory already: what is left is the making of objects, and a copy if they are bytes."""
     held: list[Any] = [path.read_bytes() for path in job.data.tars]
@@ -135,3 +146,42 @@ def _fio(paths: Iterable[Path], *options: str) -> dict[str, Any]:
     command += ["--filename=" + ":".join(map(str, paths))]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(result.stdout[result.stdout.index("{") :])["jobs"][0]["read"]
+
+
+def prepare_array(data: Data, folder: Path) -> None:
+    """All rows as one array, as those have their data who need no shards."""
+    with (folder / "all.u2").open("wb") as file:
+        file.writelines(row[0][len(NPY_HEADER) :] for row in data.all_rows())
+
+
+def mapped_array(folder: Path) -> Any:
+    import numpy
+
+    return numpy.memmap(folder / "all.u2", "<u2", "r").reshape(-1, ARRAY_SIZE)
+
+
+ARRAY: dict[str, Any] = {"lines": "O", "pip": ["numpy"], "imports": ["numpy"], "prepare": prepare_array}
+
+
+@contestant("limit: NumPy, mapped", **ARRAY)
+def gather_mapped(job: Job) -> Batches:
+    return _gathered(job, mapped_array(job.data.of_peer("limits")))
+
+
+@contestant("limit: NumPy, in memory", **ARRAY)
+def gather_in_memory(job: Job) -> Batches:
+    return _gathered(job, mapped_array(job.data.of_peer("limits")).copy())
+
+
+def _gathered(job: Job, rows: Any) -> Batches:
+    import numpy
+
+    picks = numpy.array(job.picks)
+    job.start()
+    return (rows[picks[at : at + BATCH_ROWS]] for at in range(0, len(picks), BATCH_ROWS))
+
+
+@contestant("limit: Python alone", lines="Q")
+def first_batch(job: Job) -> dict[str, float]:
+    rows = min(measures.BATCH_ROWS, job.data.rows)
+    return measures.first_batch(f"batch = range({rows})", rows)

@@ -1,7 +1,9 @@
 """litdata: its chunks, read from where they lie."""
 
 from pathlib import Path
+from typing import Any
 
+from .. import measures
 from ..data import Data
 from . import Job, Rows, contestant
 
@@ -18,7 +20,10 @@ def prepare(data: Data, folder: Path) -> None:
     writer.merge()
 
 
-@contestant("litdata", lines="ACDFGHI", pip=["litdata", "torch==2.13.0"], imports=["litdata"], prepare=prepare)
+NEEDS: dict[str, Any] = {"pip": ["litdata", "torch==2.13.0"], "imports": ["litdata"], "prepare": prepare}
+
+
+@contestant("litdata", lines="ACDFGHIN", **NEEDS)
 def read(job: Job) -> Rows:
     from litdata import StreamingDataset
 
@@ -26,3 +31,25 @@ def read(job: Job) -> Rows:
     keys = job.data.keys
     chosen = samples if job.picks is None else map(samples.__getitem__, job.picks)
     return ([sample[key] for key in keys] for sample in chosen)
+
+
+@contestant("litdata", lines="LM", **NEEDS)
+def read_shuffled(job: Job) -> Rows:
+    from litdata import StreamingDataset
+
+    samples = StreamingDataset(str(job.data.of_peer("litdata") / "chunks"), shuffle=True)
+    keys = job.data.keys
+    return ([sample[key] for key in keys] for sample in samples)
+
+
+FIRST_BATCH = """
+import itertools, sys
+from litdata import StreamingDataset
+samples = StreamingDataset(sys.argv[1], shuffle=True)
+batch = [[sample["bin"], sample["cls"]] for sample in itertools.islice(samples, 64)]
+"""
+
+
+@contestant("litdata", lines="Q", **NEEDS)
+def first_batch(job: Job) -> dict[str, float]:
+    return measures.first_batch(FIRST_BATCH, job.data.rows, job.data.of_peer("litdata") / "chunks")

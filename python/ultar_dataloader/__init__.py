@@ -3,11 +3,25 @@
 from typing import TYPE_CHECKING
 
 from ._dataset import Dataset, Record
-from ._errors import CacheError, IndexFormatError, ReadError, ScriptError, TarFormatError, UltarError, WriteError
+from ._errors import (
+    CacheError,
+    DecodeError,
+    FieldError,
+    IndexFormatError,
+    ReadError,
+    ScriptError,
+    ShardFormatError,
+    TarFormatError,
+    UltarError,
+    WriteError,
+)
 from ._index import IndexProgress, IndexSummary, check, index
 from ._loader import DataLoader
 from ._native import LoadedRow, Order, __version__
 from ._order import order
+from ._split import Delivery
+from ._stream.mix import mix
+from ._stream.stream import Stream
 
 if TYPE_CHECKING:
     from .loadit import LoadIt
@@ -16,6 +30,9 @@ __all__ = [
     "CacheError",
     "DataLoader",
     "Dataset",
+    "DecodeError",
+    "Delivery",
+    "FieldError",
     "IndexFormatError",
     "IndexProgress",
     "IndexSummary",
@@ -25,12 +42,15 @@ __all__ = [
     "ReadError",
     "Record",
     "ScriptError",
+    "ShardFormatError",
+    "Stream",
     "TarFormatError",
     "UltarError",
     "WriteError",
     "__version__",
     "check",
     "index",
+    "mix",
     "order",
 ]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import os
-import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _index, _loader, _native, _paths
-from ._errors import ReadError
+from ._store import Store
+from ._stream.streamable import Streamable
+
+if TYPE_CHECKING:
+    from ._stream.stream import Stream
 
 _FEW = 8
 """Rows that are sooner read one by one than by a thread that has to be started."""
@@ -23,7 +25,7 @@ class Record:
     """What an index says of a row; nothing of it is read from the shard."""
 
     shard: str
-    """Path of the tar."""
+    """Path of the shard."""
     stem: str
     keys: tuple[str, ...]
     offsets: tuple[int, ...]
@@ -34,8 +36,8 @@ class Record:
     """What metadata rules stored, by query."""
 
 
-class Dataset(Sequence[_native.LoadedRow]):
-    """A map-style dataset over plain tars: ``len``, ``ds[i]``, slices, lists of rows.
+class Dataset(Streamable, Sequence[_native.LoadedRow]):
+    """A map-style dataset over plain shards: ``len``, ``ds[i]``, slices, lists of rows.
 
     Rows are numbered through all shards, in the order of the shards. Views made by slices,
     lists, `select` and `where` share the indexes and read nothing before a row is asked for.
@@ -44,8 +46,8 @@ class Dataset(Sequence[_native.LoadedRow]):
     at once, and carried over a fork, after which parent and child share the memory of its indexes.
 
     Args:
-        shards: A tar, a folder of tars, a glob, a brace pattern, or several of these. A shard
-            that is named twice is there once.
+        shards: A tar or a shard of another container, a folder of them, a glob, a brace pattern,
+            or several of these. A shard that is named twice is there once.
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
         io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.
@@ -54,7 +56,7 @@ class Dataset(Sequence[_native.LoadedRow]):
 
     Raises:
         ReadError: A path names no shard, or an index cannot be read.
-        TarFormatError: A shard is no tar, when its index is built.
+        ShardFormatError: A shard is malformed, when its index is built; of a tar, TarFormatError.
         IndexFormatError: An index is malformed.
         ValueError: An argument is out of range.
 
@@ -82,8 +84,11 @@ class Dataset(Sequence[_native.LoadedRow]):
         # Absolute, as it may be opened again by a process that works elsewhere.
         paths = tuple(dict.fromkeys(os.path.abspath(path) for path in _paths.expand(shards)))
         if index != "require":
-            _index.index(paths, force=index == "rebuild")
-        self._store = _Store(paths)
+            # First without threads and futures, which a million shards take seconds to pass through.
+            stale = [path for path in paths if index == "rebuild" or not _index.is_fresh(path)]
+            if stale:
+                _index.index(stale, force=True)
+        self._store = Store(paths)
         self._options = options
         self._keys: tuple[str, ...] | None = None
         self._rows: range | array[int] = range(len(self._store.native()))
@@ -197,6 +202,12 @@ class Dataset(Sequence[_native.LoadedRow]):
             metadata=record.get("metadata", {}),
         )
 
+    def stream(self) -> Stream:
+        from ._stream.source import DatasetSource
+        from ._stream.stream import Stream
+
+        return Stream(DatasetSource(self))
+
     def close(self) -> None:
         """Give back indexes and files. Rows stay valid; what is asked for next opens them again."""
         self._store.close()
@@ -249,9 +260,54 @@ class Dataset(Sequence[_native.LoadedRow]):
         view._rows = rows
         return view
 
-    def _pipeline(self, rows: range | array[int]) -> _native.Pipeline:
-        """An epoch over rows of the store."""
-        return self._store.native().pipeline(**_places(rows), order=None, keys=self._keys, **self._options)
+    def _pipeline(self, rows: range | array[int], order: _native.Order | None = None) -> _native.Pipeline:
+        """An epoch over rows of the store; with an order, over places of the order of all rows of the view."""
+        places = _places(rows)
+        if order is not None and not self._has_all_rows:
+            places["rows"] = self._rows if isinstance(self._rows, array) else array("Q", self._rows)
+        return self._store.native().pipeline(**places, order=order, keys=self._keys, **self._options)
+
+    def _numbers(self, places: Iterable[range | array[int]], order: _native.Order | None) -> array[int]:
+        """The store's numbers of the rows at places of an order of the view."""
+        numbers: array[int] = array("Q")
+        for piece in places:
+            if order is None:
+                numbers.extend(array("Q", piece))
+            elif isinstance(piece, range):
+                numbers.extend(order[piece.start : piece.stop : piece.step])
+            else:
+                numbers.extend(map(order.__getitem__, piece))
+        return numbers if self._has_all_rows else array("Q", map(self._rows.__getitem__, numbers))
+
+    def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
+        options = self._options
+        return self._store.native().gatherer(fields, access=options["access"], threads=options["threads"])
+
+    @property
+    def _has_all_rows(self) -> bool:
+        return self._rows == range(len(self._store.native()))
+
+    def _view_fingerprint(self) -> str:
+        """Of the shards and of which rows the view has, in which order."""
+        if self._has_all_rows:
+            return self.fingerprint
+        import hashlib  # Late, as it loads OpenSSL.
+
+        digest = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
+        digest.update(repr(self._rows).encode() if isinstance(self._rows, range) else self._rows.tobytes())
+        return digest.hexdigest()
+
+    def _places_with_stem(self, stem: str) -> list[int]:
+        escaped = "".join(f"\\{byte:03d}" for byte in stem.encode(errors="surrogateescape"))
+        found = self.where(f'stem == "{escaped}"')._rows
+        return list(found if self._has_all_rows else map(self._rows.index, found))
+
+    def _with_options(self, options: dict[str, Any]) -> Self:
+        view = self._view(self._rows)
+        view._options = _loader.reading_options(
+            **{**self._options, "threads": self._options["threads"] or None, **options}
+        )
+        return view
 
     def __repr__(self) -> str:
         shards = len(self.shards)
@@ -281,69 +337,3 @@ def _places(rows: range | array[int]) -> _Places:
     if isinstance(rows, range) and len(rows) > 0:
         return {"count": len(rows), "start": rows.start, "step": rows.step, "rows": None}
     return {"count": len(rows), "start": 0, "step": 1, "rows": rows if isinstance(rows, array) else None}
-
-
-class _Store:
-    """The indexes and open files that views share, opened when they are needed."""
-
-    def __init__(self, paths: tuple[str, ...], counts: str | None = None) -> None:
-        self.paths = paths
-        self._counts = counts
-        self._native: _native.Dataset | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self._readers: dict[tuple[object, str], _native.RowReader] = {}
-
-    def _here(self) -> None:
-        # The child of a fork has neither the parent's threads nor the state of its locks.
-        # What is native goes on there by itself, and shares its memory with the parent.
-        if self._process != os.getpid():
-            self._reset()
-
-    def native(self) -> _native.Dataset:
-        self._here()
-        with self._lock:
-            if self._native is None:
-                native = _native.Dataset(self.paths)
-                self._check(native)
-                self._native = native
-            return self._native
-
-    def _check(self, native: _native.Dataset) -> None:
-        """That rows have the numbers that they had before."""
-        counts = hashlib.blake2b(array("Q", native.counts()).tobytes(), digest_size=16).hexdigest()
-        if self._counts is None:
-            self._counts = counts
-        elif self._counts != counts:
-            raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
-
-    def fingerprint(self) -> str:
-        counts = self.native().counts()
-        digest = hashlib.blake2b(digest_size=16)
-        for path, count in zip(self.paths, counts, strict=True):
-            try:
-                size = os.path.getsize(path)
-            except OSError as error:
-                raise ReadError(error.errno, f"{path}: {error.strerror}", path) from error
-            digest.update(f"{os.path.basename(path)}\0{size}\0{count}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()
-
-    def reader(self, keys: tuple[str, ...] | None, access: str) -> _native.RowReader:
-        native = self.native()
-        with self._lock:
-            found = self._readers.get((keys, access))
-            if found is None:
-                found = self._readers[keys, access] = native.reader(keys, access)
-            return found
-
-    def close(self) -> None:
-        self._here()
-        with self._lock:
-            self._native = None
-            self._readers = {}
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.paths, self._counts)

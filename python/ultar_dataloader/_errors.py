@@ -19,11 +19,15 @@ class ScriptError(UltarError, RuntimeError):
     """A script does not compile, or failed. The text has its name, line and Lua traceback."""
 
 
-class TarFormatError(UltarError, ValueError):
-    """A shard is not a tar that can be read: malformed, cut off, or compressed."""
+class ShardFormatError(UltarError, ValueError):
+    """A shard is not what its name or first bytes say: malformed, cut off, or damaged."""
 
     filename: str | None = None
     """The shard."""
+
+
+class TarFormatError(ShardFormatError):
+    """A shard is not a tar that can be read: malformed, cut off, or compressed."""
 
 
 class IndexFormatError(UltarError, ValueError):
@@ -31,6 +35,28 @@ class IndexFormatError(UltarError, ValueError):
 
     filename: str | None = None
     """The index."""
+
+
+class FieldError(UltarError, ValueError):
+    """A payload is not what the declared field says: another type, shape or size, or no such key.
+
+    ``offset`` and ``length`` tell the payload in the shard, in bytes.
+    """
+
+    filename: str | None = None
+    """The shard."""
+
+
+class DecodeError(UltarError, ValueError):
+    """An entry is not what its decoder takes. ``__cause__`` is what the decoder raised.
+
+    ``offset`` and ``length`` tell where its payload lies in the shard, in bytes.
+    """
+
+    filename: str | None = None
+    """The shard."""
+    key: str | None = None
+    """Of the entry."""
 
 
 class _FileError(UltarError, OSError):
@@ -98,6 +124,10 @@ def from_native(
             error = WriteError(errno or None, message, filename)
         case 6:
             return MemoryError(message)
+        case 8:
+            error = _plain(FieldError, message, filename)
+        case 9:
+            error = _plain(ShardFormatError, message, filename)
         case _:
             error = UltarError(message)
     if offset is not None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from . import _native, _paths, _progress
+from . import _native, _paths, _progress, hdf5
 from ._errors import ReadError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ._native import IndexCounts
 
 JOBS = 8
@@ -62,10 +64,14 @@ def index(
     jobs: int | None = None,
     format: Literal["msgpack", "jsonl"] = "msgpack",
     metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
+    verify: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Callable[[IndexProgress], object] = False,
 ) -> IndexSummary:
     """Build the index of each shard, beside it: ``shard.tar.utix`` for ``shard.tar``.
+
+    A shard is a tar, or another container that docs/formats.md describes: which one is told by
+    its name, or else by its bytes.
 
     A shard is skipped when its index is up to date: not older than the shard, of this
     format, and with the metadata that the rules ask for. An index is replaced in one step,
@@ -73,22 +79,25 @@ def index(
     others from being indexed.
 
     Args:
-        paths: Files, folders (the ``*.tar`` in them), globs, and braces such as
-            ``shard-{000..127}.tar``; one, or several. A shard that they name twice is
-            indexed once.
+        paths: Files, folders (the ``*.tar`` in them, or else the shards of another container),
+            globs, and braces such as ``shard-{000..127}.tar``; one, or several. A shard that
+            they name twice is indexed once.
         force: Build indexes that are up to date, too.
         jobs: Shards to work on at once. None: 8, on however few cores, since it is storage
             that is waited for; 1 for a disk that must not seek.
         format: ``"msgpack"``, or ``"jsonl"`` for the same maps as lines of JSON.
         metadata_rules: Values to pick out of JSON members, as ``".json:.label;.width"`` or
             ``(".json", [".label", ".width"])``.
+        verify: Read the payloads that have checksums, which are those of TFRecord files, and
+            compare.
         on_error: ``"raise"`` the first error when all else is done, or ``"skip"`` the bad
             shards and name them in ``failures``.
         progress: True shows a bar when standard error is a terminal. A function is called
             after each shard, in the calling thread.
 
     Raises:
-        TarFormatError: A shard is no tar, or cut off. Notes on it name the other bad ones.
+        ShardFormatError: A shard is malformed, or cut off; of a tar it is a TarFormatError.
+            Notes on it name the other bad ones.
         ReadError: A shard cannot be read, or a path or pattern names none.
         WriteError: An index cannot be written.
         ValueError: An argument is out of range.
@@ -100,7 +109,9 @@ def index(
     def build(path: str) -> IndexCounts | None:
         if not force and _is_up_to_date(path, format, rules):
             return None
-        return _native.index_shard(path, format=format, rules=rules, check=False)
+        if hdf5.is_hdf5(path):
+            return _without_rules(path, rules, hdf5.index(path, format=format))
+        return _native.index_shard(path, format=format, rules=rules, check=False, verify=verify)
 
     return _Run(build, "indexing", progress).over(paths, jobs, on_error)
 
@@ -110,6 +121,7 @@ def check(
     *,
     jobs: int | None = None,
     metadata_rules: Iterable[str | tuple[str, Sequence[str]]] = (),
+    verify: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool | Callable[[IndexProgress], object] = False,
 ) -> IndexSummary:
@@ -119,13 +131,15 @@ def check(
 
     Raises:
         IndexFormatError: An index is malformed, or does not describe its shard.
-        TarFormatError: A shard is no tar, or cut off.
+        ShardFormatError: A shard is malformed, or cut off; of a tar it is a TarFormatError.
         ReadError: A shard or its index cannot be read, or a path or pattern names none.
     """
     rules = [_rule(rule) for rule in metadata_rules]
 
     def compare(path: str) -> IndexCounts:
-        return _native.index_shard(path, format="msgpack", rules=rules, check=True)
+        if hdf5.is_hdf5(path):
+            return _without_rules(path, rules, hdf5.check(path))
+        return _native.index_shard(path, format="msgpack", rules=rules, check=True, verify=verify)
 
     return _Run(compare, "checking", progress).over(paths, jobs, on_error)
 
@@ -142,16 +156,30 @@ def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
     return parsed
 
 
+def _without_rules(path: str, rules: list[Rule], counts: IndexCounts) -> IndexCounts:
+    if rules:
+        counts["warnings"].append(f"{path}: metadata rules do nothing here: HDF5 has no JSON members")
+    return counts
+
+
 def index_path(path: str) -> str:
     """Where the index of a shard lies."""
     return path + ".utix"
 
 
-def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
+def is_fresh(path: str) -> bool:
+    """Whether a shard has an index that is not older than it. Takes microseconds."""
     try:
         of_index, of_shard = os.stat(index_path(path)), os.stat(path)
-        if of_index.st_size == 0 or of_index.st_mtime_ns < of_shard.st_mtime_ns:
-            return False
+    except OSError:
+        return False
+    return of_index.st_size > 0 and of_index.st_mtime_ns >= of_shard.st_mtime_ns
+
+
+def _is_up_to_date(path: str, format: str, rules: list[Rule]) -> bool:
+    if not is_fresh(path):
+        return False
+    try:
         with open(index_path(path), "rb") as file:
             is_jsonl = file.read(1) == b"{"
     except OSError:
@@ -263,10 +291,18 @@ class _Run:
 
     def _in_threads(self, paths: list[str], jobs: int) -> Iterator[tuple[str, Callable[[], IndexCounts | None]]]:
         """In threads. Ctrl-C waits for the shards that are being worked on."""
+        # Only here: it takes longer to import than many a program needs to its first batch.
+        from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
         pool = ThreadPoolExecutor(jobs, thread_name_prefix="ultar-index")
         try:
-            waiting = {pool.submit(self.work, path): path for path in paths}
-            while waiting:
+            rest = iter(paths)
+            waiting: dict[Future[IndexCounts | None], str] = {}
+            while True:
+                # A few ahead, not all: to wait takes as long as there are futures.
+                waiting.update((pool.submit(self.work, path), path) for path in islice(rest, 4 * jobs - len(waiting)))
+                if not waiting:
+                    break
                 # With a time limit: so Ctrl-C is noticed on every system.
                 done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in done:

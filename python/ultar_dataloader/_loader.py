@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import reprlib
 import weakref
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from operator import index as as_int
 from typing import Any, Literal, Self
 
-from . import _native
+from . import _native, _resume
 from ._errors import ScriptError
 
 PREFETCH_ROWS = 4096
@@ -20,6 +19,9 @@ IO_CHOICES = ("auto", "uring", "threads")
 THREADS_MAX = 64
 ACCESS_CHOICES = ("auto", "read", "mmap", "direct")
 ON_ERROR_CHOICES = ("raise", "skip")
+
+_INFO, _WARNING = 20, 30
+"""As in `logging`, which is imported when there is something to log."""
 
 _U32_MAX = 2**32 - 1
 _I64_MAX = 2**63 - 1
@@ -37,6 +39,14 @@ class DataLoader:
 
     A loader can be pickled (its script starts anew where it is unpickled), shared by
     threads, and carried over a fork before iteration has begun.
+
+    ``state_dict()`` says how many rows were delivered, exactly, and ``load_state_dict()`` goes on
+    behind them, also in another process: the script runs again from its beginning, and what
+    it finishes up to there is dropped, not read and not printed (files are opened, though). It
+    must therefore make the same rows each time, as shuffles with a seed do. Script, config, rank
+    and world_size must be those of the state; prefetching, ``io``, ``access`` and ``threads``
+    may be others. Modules in ``search_dir`` and the shards are not compared; a script
+    that now ends before the position is an `UltarError`.
 
     Args:
         src: The text of the script. For a script in a file there is `from_file`.
@@ -121,6 +131,10 @@ class DataLoader:
         self._remember(self._prepared[0])
         # Later epochs see what this one saw. After `_prepare`: it is known to be finite.
         self._arguments["config"] = _copy(self._arguments["config"])
+        self._origin = _resume.Origin(self._arguments)
+        self._progress = _resume.Progress(self._origin)
+        # Where the next epoch begins, if it was told. In a list, as above.
+        self._loaded: list[int] = []
 
     @classmethod
     def from_file(
@@ -153,8 +167,40 @@ class DataLoader:
         except IndexError:
             epoch = self._prepare()
         self._remember(epoch)
-        epoch.start()
+        try:
+            position = self._loaded.pop()
+        except IndexError:
+            position = 0
+        progress = _resume.Progress(self._origin, position)
+        progress.iterator = weakref.ref(epoch)
+        epoch.start(progress)
+        self._progress = progress
         return epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the iterator that was made last has come, as JSON takes it.
+
+        It counts the rows that were delivered, and those that ``on_error="skip"`` left out
+        before them; rows ahead do not count. After the end, and before anything was iterated,
+        it is the beginning of an epoch. The iterator has the same method.
+        """
+        if loaded := self._loaded[-1:]:
+            return self._origin.state(loaded[0])
+        epoch = self._progress.iterator()
+        return self._progress.state_dict() if epoch is None else epoch.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Have the next ``iter(loader)`` go on where the state was taken.
+
+        It holds for that one; the one after it begins with the first row. The iterator has the
+        same method, which holds for itself.
+
+        Raises:
+            TypeError: The state is no mapping, or its position no int.
+            ValueError: It is no state of a loader, or that of another script, config, rank or
+                world_size: the message says which.
+        """
+        self._loaded[:] = [self._origin.position_in(state_dict)]
 
     def stats(self) -> dict[str, object]:
         """Where the time went, in the epoch that was started last.
@@ -177,7 +223,7 @@ class DataLoader:
         self._last_stats = epoch.last_stats
 
     def _prepare(self) -> _native.Pipeline:
-        level = logging.WARNING if self._debug else logging.INFO
+        level = _WARNING if self._debug else _INFO
         try:
             return _native.Pipeline(**self._arguments, log_level=level, dry=self._dry)
         except ScriptError as error:
@@ -190,7 +236,9 @@ class DataLoader:
     _dry = False
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, (type(self), {**self._arguments, "debug": self._debug})
+        # A position that was loaded goes along, and is a place of its own from there on.
+        loaded = {"_loaded": self._loaded[-1:]} if self._loaded else None
+        return _unpickle, (type(self), {**self._arguments, "debug": self._debug}), loaded
 
     def __repr__(self) -> str:
         values = self._arguments

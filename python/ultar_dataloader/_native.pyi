@@ -4,10 +4,13 @@ Errors are those of `ultar_dataloader._errors`. Whatever waits releases the GIL 
 Ctrl-C within 0.1 s.
 """
 
+import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, final, overload, type_check_only
+
+from ._fields import Ragged
 
 __version__: str
 
@@ -19,6 +22,14 @@ class IndexCounts(TypedDict):
     entries: int
     bytes: int
     warnings: list[str]
+
+@type_check_only
+class Progress(Protocol):
+    """How far an epoch has come, and how that is said in a state."""
+
+    position: int
+    def state_dict(self) -> dict[str, Any]: ...
+    def position_in(self, state_dict: Mapping[str, Any], /) -> int: ...
 
 @final
 class Pipeline:
@@ -79,8 +90,36 @@ class Pipeline:
             UltarError: It was closed, or started before a fork.
         """
 
-    def start(self) -> None:
-        """Start the thread now, so that it reads ahead before the first row is asked for."""
+    def start(self, progress: Progress | None = None, /) -> None:
+        """Start the thread now, so that it reads ahead before the first row is asked for.
+
+        Args:
+            progress: What states are made by. The first rows, as many as its ``position`` says,
+                are dropped without reading them, and so is what the script prints before the
+                last of them. None: there are no states. It is remembered where it came to.
+
+        Raises:
+            UltarError: It is started already, and has another way of making states.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, as JSON takes it: behind the rows that were delivered.
+
+        Rows ahead do not count; rows that were left out with ``on_error="skip"`` do. After the
+        end it is the beginning of an epoch. Also when it is closed.
+
+        Raises:
+            UltarError: It iterates a dataset.
+        """
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        """Go on where the state was taken, instead of here. The script starts anew for it.
+
+        Raises:
+            TypeError, ValueError: As `DataLoader.load_state_dict`.
+            ScriptError: ``init_ctx`` failed this time.
+            UltarError: It is closed, iterates a dataset, or another thread is taking rows.
+        """
 
     def stats(self) -> dict[str, object]:
         """Counts, bytes, nanoseconds since the start, and the name of the backend."""
@@ -250,6 +289,23 @@ class Dataset:
     def reader(self, keys: Sequence[str] | None, access: str, /) -> RowReader:
         """What reads single rows in the calling thread: all their entries, or those of ``keys``."""
 
+    def gatherer(
+        self, fields: Sequence[tuple[str, str, Sequence[int | None]]], /, *, access: str, threads: int
+    ) -> Gatherer:
+        """What reads batches of rows into arrays, one a field.
+
+        Args:
+            fields: Key, typestr and shape of each. A shape that begins with None: that dimension
+                differs from row to row. Under a key that ends with "npy" payloads are ``.npy``
+                files of this type and shape, else the elements themselves.
+            access: ``"mmap"`` copies out of mapped shards, ``"read"`` and ``"direct"`` read;
+                ``"auto"`` maps shards where all of them together fit well into memory.
+            threads: That copy; 0 for as many as are usual.
+
+        Raises:
+            ValueError: A field has a dtype that is not known, or is absurdly large.
+        """
+
     def where(self, expression: str, count: int, start: int, step: int, rows: array[int] | None, /) -> Pipeline:
         """The numbers of the rows for which a Lua expression is true, of those that are given
         as for `pipeline`: the entry ``rows`` of each piece has some, as unsigned integers of 64 bits.
@@ -289,6 +345,68 @@ class Dataset:
         """
 
 @final
+class Gatherer:
+    """Batches of rows as arrays, read by threads in the order of submission. Threads may share it."""
+
+    def submit(self, rows: array[int], /) -> None:
+        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits."""
+
+    def take(self, /) -> tuple[Array | Ragged, ...]:
+        """The oldest batch that was submitted, one part a field; `Ragged` where a shape begins with None.
+
+        Raises:
+            FieldError, ReadError: A payload is not what its field says, or cannot be read.
+            UltarError: Nothing is submitted, it is closed, or was made before a fork.
+        """
+
+    def close(self, /) -> None:
+        """Stop the threads and free what they had. Arrays stay valid. May be called twice."""
+
+    @property
+    def pending(self) -> int:
+        """Batches that were submitted and not taken."""
+
+@final
+class Array:
+    """Elements of one type in native memory, in C order, from an address that is a multiple of 64.
+
+    ``numpy.asarray(a)``, ``torch.from_dlpack(a)``, ``pyarrow.array(a)`` and ``memoryview(a)`` make
+    no copy, may be written to, and keep the memory alive.
+    """
+
+    def __len__(self) -> int: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...  # NumPy's typestr, as "<u2".
+    @property
+    def nbytes(self) -> int: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object:
+        """A capsule for ``from_dlpack``, without a copy unless one is asked for.
+
+        Raises:
+            BufferError: Another device is wanted, or the byte order is not this machine's.
+        """
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        """Capsules with an Arrow array, without a copy; what has several dimensions is a fixed-size list.
+
+        Raises:
+            BufferError: Arrow has no such elements: those of b1, c8, c16, or in the other byte order.
+        """
+
+@final
 class RowReader:
     """Single rows of a dataset, read in the calling thread. Threads may share it."""
 
@@ -306,12 +424,18 @@ def index_shard(
     format: Literal["msgpack", "jsonl"],
     rules: Sequence[tuple[str, Sequence[str]]],
     check: bool,
+    verify: bool,
 ) -> IndexCounts:
     """Write the index of a shard, ``PATH.utix``, or with ``check`` compare the one that is there.
 
+    With ``verify``, payloads that have checksums are read, and compared with them.
+
     Raises:
-        TarFormatError: The shard is malformed; says at which offset.
+        ShardFormatError: The shard is malformed; says at which offset. Of a tar, TarFormatError.
         IndexFormatError: With ``check``: the index is malformed or does not match.
         ReadError: The shard (or with ``check`` the index) cannot be read.
         WriteError: The index cannot be written.
     """
+
+def crc32c(data: bytes | bytearray | memoryview, /) -> int:
+    """The CRC-32C of a buffer, masked as TFRecord files store it."""

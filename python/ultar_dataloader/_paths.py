@@ -2,7 +2,8 @@
 
 What exists under the very name that was given is taken as it is, whatever characters are
 in it. Else `{000..127}` (from, to, as wide as written) and `{a,b}` are expanded, then `*`,
-`?` and `[...]`. A folder stands for the `*.tar` directly in it.
+`?` and `[...]`. A folder stands for the `*.tar` directly in it, or if there are none for the
+shards of another container, which must be one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,18 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 NAMES_MAX = 1_000_000
 """Names that one pattern may stand for: far more shards than a file system likes, and a
 slip such as `{0..99999999999}` is noticed."""
+
+CONTAINERS = {
+    "tar": (".tar",),
+    "Roxxel": (".rox",),
+    "zero-copy": (".bin",),
+    "TFRecord": (".tfrecord", ".tfrecords"),
+    "NPZ": (".npz",),
+    "HDF5": (".h5", ".hdf5"),
+}
+"""Suffixes by container, that of folders of shards first."""
+
+_NUMBERED_TFRECORD = re.compile(r"\.tfrecords?-\d+-of-\d+$")
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
 
@@ -68,10 +81,24 @@ def expand_one(path: str) -> list[str]:
 def _files_of(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    names = sorted(name for name in os.listdir(path) if name.endswith(".tar"))
-    if not names:
-        raise _missing(path, f"{path}: no *.tar in this folder")
-    return [os.path.join(path, name) for name in names]
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(path)):
+        if container := container_of(name):
+            found.setdefault(container, []).append(os.path.join(path, name))
+    if "tar" in found or len(found) == 1:
+        return found.get("tar") or next(iter(found.values()))
+    if found:
+        kinds = " and ".join(sorted(found))
+        raise _missing(path, f"{path}: {kinds} files in this folder: name those that are meant, as {path}/*.SUFFIX")
+    raise _missing(path, f"{path}: no *.tar in this folder, and no shard of another container")
+
+
+def container_of(name: str) -> str | None:
+    """The container that a name tells of."""
+    for container, suffixes in CONTAINERS.items():
+        if name.endswith(suffixes):
+            return container
+    return "TFRecord" if _NUMBERED_TFRECORD.search(name) else None
 
 
 def _missing(path: str, message: str) -> ReadError:

@@ -83,14 +83,14 @@ class Split:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        n = _whole("n", self.n, 0, POSITION_MAX)
-        batch_size = _whole("batch_size", self.batch_size, 1, POSITION_MAX)
-        world_size = _whole("world_size", self.world_size, 1, POSITION_MAX)
+        n = whole("n", self.n, 0, POSITION_MAX)
+        batch_size = whole("batch_size", self.batch_size, 1, POSITION_MAX)
+        world_size = whole("world_size", self.world_size, 1, POSITION_MAX)
         put(self, "n", n)
         put(self, "batch_size", batch_size)
         put(self, "world_size", world_size)
-        put(self, "rank", _whole("rank", self.rank, 0, world_size - 1))
-        put(self, "start", _whole("start", self.start, 0, n))
+        put(self, "rank", whole("rank", self.rank, 0, world_size - 1))
+        put(self, "start", whole("start", self.start, 0, n))
         if self.tail not in get_args(Tail):
             raise ValueError(f'tail must be one of "repeat", "drop", "short", got {self.tail!r}')
         if self.tail == "short" and world_size > 1:
@@ -253,10 +253,10 @@ def skipped_places(
         ValueError: There is no such row, or a range ends before it begins.
     """
     n = len(order)
-    rows = {_whole("a row of skip_list", row, 0, n - 1) for row in skip_list}
+    rows = {whole("a row of skip_list", row, 0, n - 1) for row in skip_list}
     for first, stop in skip_ranges:
-        begin = _whole("the first row of a range of skip_ranges", first, 0, n)
-        rows.update(range(begin, _whole("the end of a range of skip_ranges", stop, begin, n)))
+        begin = whole("the first row of a range of skip_ranges", first, 0, n)
+        rows.update(range(begin, whole("the end of a range of skip_ranges", stop, begin, n)))
     return array("Q", sorted(map(order.index, rows)))
 
 
@@ -285,7 +285,7 @@ class State:
         for name, low in (("seed", 0), ("epoch", 0), ("position", 0), ("window", 1)):
             value = getattr(self, name)
             if value is not None or name in ("epoch", "position"):
-                object.__setattr__(self, name, _whole(name, value, low, POSITION_MAX))
+                object.__setattr__(self, name, whole(name, value, low, POSITION_MAX))
 
     def to_dict(self) -> dict[str, str | int | None]:
         """As JSON takes it."""
@@ -309,7 +309,8 @@ class State:
         return cls(**state)
 
 
-def _whole(name: str, value: SupportsIndex, low: int, high: int) -> int:
+def whole(name: str, value: SupportsIndex, low: int, high: int) -> int:
+    """An argument that must be an int of a range, checked."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -327,7 +328,7 @@ def _gaps(skipped: Sequence[int], n: int) -> array[int]:
     before = -1
     gaps = array("Q")
     for i, place in enumerate(skipped):
-        if _whole("a skipped place", place, 0, n - 1) <= before:
+        if whole("a skipped place", place, 0, n - 1) <= before:
             raise ValueError(f"skipped places must ascend, got {place} after {before}")
         before = place
         gaps.append(place - i)

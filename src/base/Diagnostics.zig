@@ -38,6 +38,10 @@ pub const Kind = enum(u8) {
     memory,
     /// Anything else of ours, such as use after a fork: `UltarError`.
     other,
+    /// A payload is not what its field says: `FieldError`.
+    field,
+    /// A shard of another container is malformed: `ShardFormatError`.
+    shard_format,
 };
 
 /// Replace the whole report by this one.

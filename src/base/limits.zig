@@ -64,6 +64,25 @@ pub const dataset_files_min = 32;
 pub const dataset_files_max = 8192;
 /// Threads that may read single rows of a dataset at once.
 pub const dataset_readers_max = 8;
+/// Bytes in the header of a `.npy` file: NumPy itself refuses more than 10 000.
+pub const npy_header_bytes_max = 64 * 1024;
+/// Dimensions of an array, as many as NumPy allows.
+pub const array_dims_max = 64;
+/// Fields of a batch: each has an array of its own.
+pub const gather_fields_max = 256;
+/// Threads that copy rows into batches, unless the user says how many: more seldom
+/// get more out of the memory, and leave less to those who train.
+pub const gather_threads_default = 4;
+/// What one of them copies before it looks for other work: long enough to be worth
+/// a lock, and short enough that several share a batch of some megabytes.
+pub const gather_chunk_bytes_min = 256 * 1024;
+/// Pieces of files, and of memory, in one system call; Linux takes 1024.
+pub const gather_pieces_max = 1024;
+/// Batches that are asked of storage ahead, after one had to wait for it.
+pub const gather_batches_ahead = 64;
+/// Shards that are in memory as a whole, and stay there, are mapped to be copied
+/// from: those of a dataset that takes at most this part of it.
+pub const gather_mapped_share = 4;
 /// Threads that read the indexes of a dataset at once.
 pub const dataset_open_threads_max = 8;
 /// Bytes in a key. Keys name entries, and this is far beyond any name.
@@ -83,6 +102,9 @@ pub const record_members_max = row_entries_max;
 pub const record_bytes_max = 512 * 1024 * 1024;
 /// A JSON member that metadata rules read; captions and boxes are kilobytes.
 pub const metadata_payload_bytes_max = 64 * 1024 * 1024;
+/// What a container says of its members, where that has to be read whole: a JSON text of a
+/// zero-copy shard, or the headers of a zip. Far more than any has, and malformed ones claim it.
+pub const container_metadata_bytes_max = 1 << 30;
 /// What one read of an index, or of a tar with small members, brings in.
 pub const index_window_bytes = 256 * 1024;
 /// Reads of a tar whose payloads are large, so that they are not read along.

@@ -45,6 +45,38 @@ pub fn descriptorsMax() u64 {
     return if (c.getrlimit(.NOFILE, &limit) == 0) limit.cur else 1024;
 }
 
+/// Bytes of memory in the machine.
+pub fn memoryBytes() u64 {
+    var info: linux.Sysinfo = undefined;
+    if (linux.errno(linux.sysinfo(&info)) != .SUCCESS) return 0;
+    return @as(u64, info.totalram) * info.mem_unit;
+}
+
+/// Times that this thread had to wait for storage or the like, ever.
+pub fn waits() u64 {
+    var usage: c.rusage = undefined;
+    if (c.getrusage(linux.rusage.THREAD, &usage) != 0) return 0;
+    return @intCast(usage.nvcsw);
+}
+
+/// The size of a file as of now, cheaper than by `fstat`. Moves the position of the
+/// descriptor, which `pread` does not know.
+pub fn sizeNow(fd: fd_t) Result(u64) {
+    const size = c.lseek(fd, 0, c.SEEK.END);
+    return if (size < 0) .{ .err = errno() } else .{ .ok = @intCast(size) };
+}
+
+/// Bytes read into pieces of memory, one after the other; 0 at the end of the file.
+/// Retries EINTR.
+pub fn preadv(fd: fd_t, pieces: []const std.posix.iovec, offset: u64) Result(usize) {
+    const position = std.math.cast(i64, offset) orelse return .{ .err = @intFromEnum(c.E.INVAL) };
+    while (true) {
+        const got = c.preadv(fd, pieces.ptr, @intCast(pieces.len), position);
+        if (got >= 0) return .{ .ok = @intCast(got) };
+        if (errno() != @intFromEnum(c.E.INTR)) return .{ .err = errno() };
+    }
+}
+
 /// Bytes read, 0 at the end of the file. Retries EINTR.
 pub fn pread(fd: fd_t, buffer: []u8, offset: u64) Result(usize) {
     const position = std.math.cast(i64, offset) orelse return .{ .err = @intFromEnum(c.E.INVAL) };

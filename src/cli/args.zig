@@ -11,7 +11,7 @@ const quote = @import("../tar/quote.zig").quote;
 pub const usage =
     \\usage: indexer [options] FILE...
     \\
-    \\Writes FILE.utix, the index of a tar shard, beside each FILE.
+    \\Writes FILE.utix, the index of a shard, beside each FILE.
     \\
     \\  -f, --file FILE       a shard; the same as FILE alone
     \\      --fmt FORMAT      msgpack (the default) or jsonl
@@ -19,6 +19,7 @@ pub const usage =
     \\                        JSON member KEY, as in '.json:.label;.size[0]';
     \\                        may be given more than once
     \\      --check           write nothing; compare the indexes that are there
+    \\      --verify          read payloads that have checksums, and compare
     \\  -h, --help            this text
     \\      --version         the version
     \\
@@ -32,6 +33,7 @@ pub const Args = struct {
     format: Format = .msgpack,
     rules: std.ArrayList(Rule) = .empty,
     check: bool = false,
+    verify: bool = false,
     /// Print something and do nothing else.
     only: ?enum { help, version } = null,
 };
@@ -58,6 +60,7 @@ pub fn parse(arena: Allocator, arguments: []const [*:0]const u8, diag: *Diagnost
             .@"-h", .@"--help" => args.only = .help,
             .@"--version" => args.only = .version,
             .@"--check" => args.check = true,
+            .@"--verify" => args.verify = true,
             .@"-f", .@"--file", .@"--fmt", .@"--meta-rule" => |with_value| {
                 const value = attached orelse blk: {
                     i += 1;
@@ -74,7 +77,7 @@ pub fn parse(arena: Allocator, arguments: []const [*:0]const u8, diag: *Diagnost
     return args;
 }
 
-const Option = enum { @"-f", @"--file", @"--fmt", @"--meta-rule", @"--check", @"-h", @"--help", @"--version" };
+const Option = enum { @"-f", @"--file", @"--fmt", @"--meta-rule", @"--check", @"--verify", @"-h", @"--help", @"--version" };
 
 fn splitOption(argument: [:0]const u8) struct { []const u8, ?[:0]const u8 } {
     if (!std.mem.startsWith(u8, argument, "--")) return .{ argument, null };
@@ -87,7 +90,7 @@ fn take(arena: Allocator, args: *Args, option: Option, value: [:0]const u8, diag
         .@"--fmt" => args.format = std.meta.stringToEnum(Format, value) orelse
             return diag.fail(error.BadUsage, .other, "--fmt: wanted msgpack or jsonl, got {f}", .{quote(value)}),
         .@"--meta-rule" => try args.rules.append(arena, try parseRule(arena, value, diag)),
-        .@"-f", .@"--file", .@"--check", .@"-h", .@"--help", .@"--version" => try args.paths.append(arena, value),
+        .@"-f", .@"--file", .@"--check", .@"--verify", .@"-h", .@"--help", .@"--version" => try args.paths.append(arena, value),
     }
 }
 

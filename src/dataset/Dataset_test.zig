@@ -14,14 +14,14 @@ const testing = std.testing;
 
 const shards_count = 5;
 const rows_of = [shards_count]usize{ 7, 1, 12, 3, 1 };
-const rows_count = 24;
+pub const rows_count = 24;
 
 /// Shards whose rows have an entry `.n`, the row's number as text, and `.s`, that of its shard.
-const Shards = struct {
+pub const Shards = struct {
     tars: [shards_count]TestFile,
     paths: [shards_count][]const u8,
 
-    fn init(shards: *Shards) !void {
+    pub fn init(shards: *Shards) !void {
         var number: usize = 0;
         for (&shards.tars, rows_of, 0..) |*tar, count, s| {
             var content: [256]u8 = @splat('-');
@@ -51,11 +51,11 @@ const Shards = struct {
         try beside.write(content);
     }
 
-    fn deinit(shards: *Shards) void {
+    pub fn deinit(shards: *Shards) void {
         for (&shards.tars) |*tar| tar.deinit();
     }
 
-    fn open(shards: *const Shards, gpa: std.mem.Allocator, diag: *Diagnostics) !*Dataset {
+    pub fn open(shards: *const Shards, gpa: std.mem.Allocator, diag: *Diagnostics) !*Dataset {
         return .open(gpa, &shards.paths, diag);
     }
 };

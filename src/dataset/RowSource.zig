@@ -58,19 +58,30 @@ fn free(gpa: std.mem.Allocator, texts: []const []const u8) void {
 /// All rows, in order. Waits while the engine's budget is full.
 pub fn run(source: *RowSource, engine: *Engine, diag: *Diagnostics) Error!void {
     var rows: [256]u64 = undefined;
+    var places: [rows.len]Dataset.Place = undefined;
     var done: u64 = 0;
     var shard: u32 = 0;
     const numbers = &source.view.numbers;
     while (done < numbers.count) {
         const chunk = rows[0..@intCast(@min(rows.len, numbers.count - done))];
         numbers.fill(done, chunk);
-        for (chunk) |row| {
-            const place = source.view.dataset.locate(row, shard);
+        for (chunk, places[0..chunk.len]) |row, *place| {
+            place.* = source.view.dataset.locate(row, shard);
             shard = place.shard;
+        }
+        for (places[0..chunk.len], 0..) |place, i| {
+            source.prefetch(places[0..chunk.len], i);
             try source.add(engine, place, diag);
         }
         done += chunk.len;
     }
+}
+
+/// What rows a little further on need of the indexes, which lie anywhere in memory.
+fn prefetch(source: *const RowSource, places: []const Dataset.Place, i: usize) void {
+    const shards = source.view.dataset.shards.items;
+    if (i + 16 < places.len) shards[places[i + 16].shard].index.columns.prefetchBlock(places[i + 16].record);
+    if (i + 8 < places.len) shards[places[i + 8].shard].index.prefetch(places[i + 8].record);
 }
 
 /// One row.

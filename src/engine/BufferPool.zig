@@ -89,6 +89,13 @@ pub fn trim(pool: *BufferPool, bytes_max: usize) void {
     }
 }
 
+/// Keep at least so many bytes of free memory from here on, where there are so many.
+pub fn keep(pool: *BufferPool, bytes: usize) void {
+    pool.mutex.lock();
+    defer pool.mutex.unlock();
+    pool.free_bytes_max = @max(pool.free_bytes_max, bytes);
+}
+
 fn takeFree(pool: *BufferPool, class: usize) ?Buffer {
     pool.mutex.lock();
     defer pool.mutex.unlock();

@@ -45,6 +45,12 @@ warned_of_access: bool = false,
 /// Set from outside: every call then answers `Stopped`.
 stopping: std.atomic.Value(bool) = .init(false),
 
+/// Rows that are still to be dropped as soon as they are finished, because an earlier
+/// run delivered them: nothing of them is kept or read. The engine's thread, or before it.
+rows_to_drop: u64 = 0,
+/// Entries of the row being built, while rows are dropped.
+dropped_entries: usize = 0,
+
 /// The group that rows are being added to.
 building: ?*Group = null,
 building_since_ns: u64 = 0,
@@ -184,6 +190,10 @@ fn hasManyClosed(engine: *const Engine) bool {
 
 /// Add a range of a file to the row being built.
 pub fn addEntry(engine: *Engine, file: *OpenFile, key: []const u8, offset: u64, size: u64) Error!void {
+    if (engine.rows_to_drop > 0) {
+        engine.dropped_entries += 1;
+        return;
+    }
     const group = try engine.buildingGroup();
     try group.useFile(file);
     try group.entries.append(engine.gpa, .{
@@ -203,6 +213,10 @@ pub fn addEntry(engine: *Engine, file: *OpenFile, key: []const u8, offset: u64, 
 
 /// Add bytes that are not from a file.
 pub fn addBytes(engine: *Engine, key: []const u8, bytes: []const u8) Error!void {
+    if (engine.rows_to_drop > 0) {
+        engine.dropped_entries += 1;
+        return;
+    }
     const group = try engine.buildingGroup();
     const offset = group.made.items.len;
     try group.made.ensureUnusedCapacity(engine.gpa, bytes.len);
@@ -218,12 +232,13 @@ pub fn addBytes(engine: *Engine, key: []const u8, bytes: []const u8) Error!void 
 
 /// Entries that were added and that no `finishRow` has taken up.
 pub fn rowEntryCount(engine: *const Engine) usize {
-    const group = engine.building orelse return 0;
-    return group.entries.items.len - engine.row_start.entry;
+    const group = engine.building orelse return engine.dropped_entries;
+    return group.entries.items.len - engine.row_start.entry + engine.dropped_entries;
 }
 
 /// Forget those entries: the script ended in the middle of a row.
 pub fn dropUnfinishedRow(engine: *Engine) void {
+    engine.dropped_entries = 0;
     const group = engine.building orelse return;
     group.entries.shrinkRetainingCapacity(engine.row_start.entry);
     engine.row_bytes = 0;
@@ -232,6 +247,11 @@ pub fn dropUnfinishedRow(engine: *Engine) void {
 /// The row is complete. Waits while the budget is full.
 pub fn finishRow(engine: *Engine) Error!void {
     if (engine.isStopping()) return error.Stopped;
+    if (engine.rows_to_drop > 0) {
+        engine.rows_to_drop -= 1;
+        engine.dropped_entries = 0;
+        return;
+    }
     var group = try engine.buildingGroup();
     if (group.rowCount() > 0 and engine.building_bytes +| engine.row_bytes > engine.groupBytesTarget()) {
         // Too much for one group. The rows before go first, without this one.
@@ -253,9 +273,11 @@ pub fn finishRow(engine: *Engine) Error!void {
     }
 }
 
-/// A line of the script's or a warning of ours, in order with the rows.
+/// A line of the script's or a warning of ours, in order with the rows. What the script
+/// says between rows that are dropped has been said when they were delivered.
 pub fn log(engine: *Engine, warning: bool, text: []const u8) Error!void {
     if (engine.isStopping()) return error.Stopped;
+    if (engine.rows_to_drop > 0 and !warning) return;
     const group = try engine.buildingGroup();
     try group.logs.ensureUnusedCapacity(engine.gpa, 1);
     const copy = try engine.gpa.dupe(u8, text);

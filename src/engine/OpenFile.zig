@@ -50,11 +50,18 @@ pub const Direct = struct { fd: os.fd_t, alignment: u32 };
 
 /// `open_count` goes up by one, and down again when the descriptor is closed.
 pub fn open(gpa: std.mem.Allocator, path: []const u8, open_count: *usize, diag: *Diagnostics) error{ ReadFailed, OutOfMemory }!*OpenFile {
+    const terminated = try gpa.dupeZ(u8, path);
+    defer gpa.free(terminated);
+    var file = try File.open(terminated, diag);
+    errdefer file.close();
+    return own(gpa, path, file, open_count);
+}
+
+/// The same for one that is open. On an error it is the caller's.
+pub fn own(gpa: std.mem.Allocator, path: []const u8, file: File, open_count: *usize) error{OutOfMemory}!*OpenFile {
     const owned = try gpa.dupeZ(u8, path);
     errdefer gpa.free(owned);
     const open_file = try gpa.create(OpenFile);
-    errdefer gpa.destroy(open_file);
-    const file = try File.open(owned, diag);
     open_file.* = .{ .gpa = gpa, .path = owned, .fd = file.fd, .size = file.size, .open_count = open_count };
     open_count.* += 1;
     return open_file;

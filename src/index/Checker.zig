@@ -9,7 +9,6 @@ const quote = @import("../tar/quote.zig").quote;
 const Index = @import("../utix/Index.zig");
 const format = @import("../utix/format.zig");
 const json = @import("../utix/json.zig");
-const query = @import("query.zig");
 
 gpa: Allocator,
 /// Of the index.
@@ -63,7 +62,7 @@ fn compareMetadata(checker: *Checker, wanted: []const u8, got: []const u8, diag:
         const text = reader.str() catch unreachable;
         const value = reader.skip() catch unreachable;
         var stored: Reader = .{ .bytes = if (got.len > 0) got else "\x80" };
-        const found = query.member(&stored, text) catch null;
+        const found = stored.member(text) catch null;
         if (found) |other| if (try checker.sameValue(value, other)) continue;
         const a = try checker.show(0, value);
         const b = if (found) |other| try checker.show(1, other) else "nothing";

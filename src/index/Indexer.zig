@@ -1,4 +1,4 @@
-//! A tar to its `.utix`, streaming: memory for one sample at a time, whatever
+//! A shard to its `.utix`, streaming: memory for one sample at a time, whatever
 //! the size of the shard.
 const Indexer = @This();
 
@@ -7,7 +7,7 @@ const Allocator = std.mem.Allocator;
 const Diagnostics = @import("../base/Diagnostics.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
-const Scanner = @import("../tar/Scanner.zig");
+const container = @import("../container/container.zig");
 const quote = @import("../tar/quote.zig").quote;
 const sample = @import("../tar/sample.zig");
 const Index = @import("../utix/Index.zig");
@@ -31,6 +31,8 @@ window: Window,
 selector: *metadata.Selector,
 sink: Sink,
 builder: sample.Builder,
+/// Known when its first bytes are wanted.
+kind: container.Kind = .tar,
 metadata_map: std.ArrayList(u8) = .empty,
 
 pub const Options = struct {
@@ -38,11 +40,13 @@ pub const Options = struct {
     rules: []const Rule = &.{},
     /// Compare the index that is there instead of writing one.
     check: bool = false,
+    /// Read payloads that have checksums, and compare.
+    verify: bool = false,
     /// Where it turns true, indexing stops with `Stopped`.
     stop: ?*const std.atomic.Value(bool) = null,
 };
 
-pub const Error = error{ BadTar, BadIndex, BadRule, ReadFailed, WriteFailed, Stopped, OutOfMemory };
+pub const Error = error{ BadTar, BadShard, BadIndex, BadRule, ReadFailed, WriteFailed, Stopped, OutOfMemory };
 
 const Sink = union(enum) { write: Output, check: Checker };
 
@@ -53,7 +57,7 @@ pub fn indexShard(gpa: Allocator, path: [:0]const u8, options: Options, diag: *D
         switch (err) {
             error.OutOfMemory => diag.set(.memory, "{s}: out of memory while indexing", .{path}),
             error.Stopped => diag.set(.other, "{s}: indexing was stopped", .{path}),
-            error.BadTar, error.BadIndex, error.BadRule, error.ReadFailed, error.WriteFailed => {},
+            error.BadTar, error.BadShard, error.BadIndex, error.BadRule, error.ReadFailed, error.WriteFailed => {},
         }
         return err;
     };
@@ -83,7 +87,7 @@ fn tryIndex(gpa: Allocator, path: [:0]const u8, options: Options, diag: *Diagnos
     };
     defer indexer.freeParts();
     const before = modified(fd);
-    try indexer.walk(options.stop);
+    try indexer.walk(options);
     if (!std.meta.eql(before, modified(fd))) {
         diag.set(.read, "{s}: the file was changed while it was indexed", .{path});
         diag.setPath(path);
@@ -111,22 +115,31 @@ fn modified(fd: os.fd_t) ?struct { u64, i128 } {
     };
 }
 
-fn walk(indexer: *Indexer, stop: ?*const std.atomic.Value(bool)) Error!void {
-    var scanner: Scanner = .init(indexer.gpa, indexer.path, indexer.window.file_size);
-    defer scanner.deinit();
-    while (try scanner.want(indexer.diag)) |range| {
-        if (stop) |flag| if (flag.load(.monotonic)) return error.Stopped;
-        const bytes = try indexer.window.get(range.offset, range.size, indexer.diag);
-        const member = try scanner.feed(bytes, indexer.diag) orelse continue;
+fn walk(indexer: *Indexer, options: Options) Error!void {
+    indexer.kind = container.kindOfName(indexer.path) orelse try indexer.kindOfContent();
+    var shard: container.Container = .init(indexer.kind, indexer.gpa, indexer.path, indexer.window.file_size, options.verify);
+    defer shard.deinit();
+    while (try shard.want(indexer.diag)) |range| {
+        if (options.stop) |flag| if (flag.load(.monotonic)) return error.Stopped;
+        const bytes = if (range.size == 0) "" else try indexer.window.get(range.offset, range.size, indexer.diag);
+        const member = try shard.feed(bytes, indexer.diag) orelse continue;
         try indexer.takeMember(member);
     }
     try indexer.finishSample();
     // An index without a record could not be told from one that was cut to nothing.
-    if (indexer.summary.samples == 0) return indexer.bad(0, "the tar holds no regular file, so there is nothing to index", .{});
+    if (indexer.summary.samples == 0) return indexer.bad(0, "{s}", .{shard.emptyText()});
 }
 
-fn takeMember(indexer: *Indexer, member: Scanner.Member) Error!void {
-    const parts = sample.split(member.name);
+fn kindOfContent(indexer: *Indexer) Error!container.Kind {
+    const size = indexer.window.file_size;
+    var tail: [container.tail_bytes]u8 = undefined;
+    if (size >= tail.len) @memcpy(&tail, try indexer.window.get(size - tail.len, tail.len, indexer.diag));
+    const head: []const u8 = if (size == 0) "" else try indexer.window.get(0, @intCast(@min(size, container.head_bytes)), indexer.diag);
+    return container.kindOfContent(indexer.path, head, if (size >= tail.len) &tail else "");
+}
+
+fn takeMember(indexer: *Indexer, member: container.Member) Error!void {
+    const parts = member.parts;
     if (!indexer.builder.continues(parts.stem)) try indexer.finishSample();
     if (indexer.builder.count() == limits.record_members_max) return indexer.bad(member.offset, "sample {f} has more than {d} members", .{ quote(parts.stem), limits.record_members_max });
     const repeated = try indexer.builder.add(parts, member.offset, member.size);
@@ -138,7 +151,7 @@ fn takeMember(indexer: *Indexer, member: Scanner.Member) Error!void {
     indexer.summary.bytes += member.size; // Within the file, so within 2^63.
 }
 
-fn takeMetadata(indexer: *Indexer, key: []const u8, member: Scanner.Member) Error!void {
+fn takeMetadata(indexer: *Indexer, key: []const u8, member: container.Member) Error!void {
     if (member.size > limits.metadata_payload_bytes_max) return indexer.bad(member.offset, "member {f} has {d} bytes, and metadata rules read at most {d}", .{ quote(member.name), member.size, limits.metadata_payload_bytes_max });
     const payload = try indexer.window.get(member.offset, @intCast(member.size), indexer.diag); // Bounded just above.
     var parser: json.Parser = undefined;
@@ -181,9 +194,9 @@ fn finishSample(indexer: *Indexer) Error!void {
     indexer.builder.clear();
 }
 
-fn bad(indexer: *const Indexer, offset: u64, comptime fmt: []const u8, args: anytype) error{BadTar} {
-    indexer.diag.set(.tar_format, "{s}: at offset {d}: " ++ fmt, .{ indexer.path, offset } ++ args);
+fn bad(indexer: *const Indexer, offset: u64, comptime fmt: []const u8, args: anytype) error{ BadTar, BadShard } {
+    indexer.diag.set(if (indexer.kind == .tar) .tar_format else .shard_format, "{s}: at offset {d}: " ++ fmt, .{ indexer.path, offset } ++ args);
     indexer.diag.setPath(indexer.path);
     indexer.diag.setRange(offset, 0);
-    return error.BadTar;
+    return if (indexer.kind == .tar) error.BadTar else error.BadShard;
 }

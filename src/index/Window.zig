@@ -50,6 +50,11 @@ pub fn get(window: *Window, offset: u64, size: usize, diag: *Diagnostics) Error!
 /// Sample by sample the distance may vary tenfold, and a sample is one large
 /// member among small ones; so single requests say nothing.
 fn note(window: *Window, offset: u64, size: usize) void {
+    if (offset < window.cluster_at -| limits.header_window_bytes) {
+        // Back, as from the end of a file to its table: what was before says nothing.
+        window.stride = 0;
+        window.cluster_at = offset;
+    }
     const distance = offset -| window.cluster_at;
     if (distance >= limits.header_window_bytes) {
         window.stride = window.stride - window.stride / 4 + distance / 4;

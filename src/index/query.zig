@@ -56,22 +56,11 @@ fn find(steps: []const Step, document: []const u8) Reader.Error!?[]const u8 {
     for (steps) |step| {
         var reader: Reader = .{ .bytes = value };
         value = switch (step) {
-            .name => |name| try member(&reader, name),
+            .name => |name| try reader.member(name),
             .index => |index| try element(&reader, index),
         } orelse return null;
     }
     return value;
-}
-
-/// As in most readers of JSON, the last of several members with one name.
-pub fn member(reader: *Reader, name: []const u8) Reader.Error!?[]const u8 {
-    var found: ?[]const u8 = null;
-    for (0..try reader.map()) |_| {
-        const key = try reader.str();
-        const value = try reader.skip();
-        if (std.mem.eql(u8, key, name)) found = value;
-    }
-    return found;
 }
 
 fn element(reader: *Reader, index: u32) Reader.Error!?[]const u8 {

@@ -28,6 +28,14 @@ var mutex: Mutex = .{};
 var before: linux.Sigaction = undefined;
 var is_passing_on: std.atomic.Value(bool) = .init(false);
 
+/// Before a mapping is touched by whom nobody else could warn: others may have put
+/// a handler over ours.
+pub fn ensure() void {
+    mutex.lock();
+    defer mutex.unlock();
+    install();
+}
+
 /// False when there are too many. The mapping must be whole already.
 pub fn watch(mapping: *Mapping) bool {
     mutex.lock();

@@ -43,6 +43,8 @@ failure: Diagnostics = .{},
 /// The row that was left out last, with `on_error = .skip`.
 skipped: Diagnostics = .{},
 done: bool = false,
+/// Rows that an earlier run delivered, and that this one drops.
+first: u64 = 0,
 started_ns: u64 = 0,
 ended_ns: std.atomic.Value(u64) = .init(0),
 
@@ -114,10 +116,13 @@ pub fn prepare(pipeline: *Pipeline) StartError!void {
     try pipeline.spawn(runPrepare);
 }
 
-/// Run `row_generator` and the engine, on a thread. Nothing when it runs already.
-pub fn start(pipeline: *Pipeline) StartError!void {
+/// Run `row_generator` and the engine, on a thread, and deliver what comes after the first
+/// `first` rows. Nothing when it runs already.
+pub fn start(pipeline: *Pipeline, first: u64) StartError!void {
     if (pipeline.phase.raw == .running) return;
     assert(pipeline.phase.raw == .prepared);
+    pipeline.first = first;
+    pipeline.engine.rows_to_drop = first;
     pipeline.phase.store(.running, .release);
     pipeline.started_ns = os.monotonicNs();
     errdefer pipeline.phase.store(.prepared, .release);
@@ -177,6 +182,14 @@ pub fn take(pipeline: *Pipeline) Taken {
             },
         }
     }
+}
+
+/// Rows of the script that the consumer is through with: delivered, by this run or the one
+/// that it goes on from, or left out because they could not be read. Those ahead do not
+/// count. After the last row it is 0, for what comes next is the first row of an epoch.
+pub fn position(pipeline: *const Pipeline) u64 {
+    if (pipeline.done) return 0;
+    return pipeline.first +| pipeline.engine.stats.rows.get() +| pipeline.engine.stats.rows_skipped.get();
 }
 
 /// A mapped file lost bytes of rows that are out there already.
@@ -354,7 +367,10 @@ fn generate(pipeline: *Pipeline, diag: *Diagnostics) !void {
             return err;
         },
     };
-    return result;
+    try result;
+    const missing = pipeline.engine.rows_to_drop;
+    if (missing > 0) return diag.fail(error.TooFewRows, .other, "the state was taken behind {d} rows, but now the script made only {d}: " ++
+        "what it reads has changed since", .{ pipeline.first, pipeline.first - missing });
 }
 
 fn release(pipeline: *Pipeline) void {

@@ -58,8 +58,8 @@ test "rows, output and the end, again and again" {
     defer pipeline.destroy();
     try testing.expectEqualStrings("loading", takeWaiting(pipeline).log.text);
     try testing.expectEqual(.prepared, takeWaiting(pipeline));
-    try pipeline.start();
-    try pipeline.start(); // Nothing, the second time.
+    try pipeline.start(0);
+    try pipeline.start(0); // Nothing, the second time.
     var buffer: [8]u8 = undefined;
     for (1..1001) |i| {
         const row = takeWaiting(pipeline).row;
@@ -81,7 +81,7 @@ test "an error of the script comes after its rows, with its line" {
     );
     defer pipeline.destroy();
     try testing.expectEqual(.prepared, takeWaiting(pipeline));
-    try pipeline.start();
+    try pipeline.start(0);
     takeWaiting(pipeline).row.release();
     for (0..2) |_| {
         const diag = takeWaiting(pipeline).failed;
@@ -107,7 +107,7 @@ test "destroying it stops a script that goes on for ever" {
         \\end }
     );
     try testing.expectEqual(.prepared, takeWaiting(pipeline));
-    try pipeline.start();
+    try pipeline.start(0);
     const row = takeWaiting(pipeline).row;
     const start_ns = os.monotonicNs();
     pipeline.destroy();
@@ -127,7 +127,52 @@ test "rows that the consumer never took are freed" {
         \\end }
     );
     try testing.expectEqual(.prepared, takeWaiting(pipeline));
-    try pipeline.start();
+    try pipeline.start(0);
     takeWaiting(pipeline).row.release();
     pipeline.destroy();
+}
+
+/// Rows 1 to 9 with their number as text, and a line before each.
+const nine_rows =
+    \\local loader = require("ultar.loader")
+    \\return { row_generator = function()
+    \\  local h = loader:open_file("/proc/self/status")
+    \\  for i = 1, 9 do
+    \\    print("before " .. i)
+    \\    loader:add_entry_bytes("i", tostring(i))
+    \\    loader:add_entry(h, "k", 0, 5)
+    \\    loader:finish_row()
+    \\  end
+    \\end }
+;
+
+test "going on behind rows that were delivered reads and says nothing of them" {
+    for (0..10) |first| {
+        const pipeline = try begin(nine_rows);
+        defer pipeline.destroy();
+        try testing.expectEqual(.prepared, takeWaiting(pipeline));
+        try pipeline.start(first);
+        for (first + 1..10) |i| {
+            try testing.expectEqual(i - 1, pipeline.position());
+            var buffer: [16]u8 = undefined;
+            try testing.expectEqualStrings(try std.fmt.bufPrint(&buffer, "before {d}", .{i}), takeWaiting(pipeline).log.text);
+            const row = takeWaiting(pipeline).row;
+            defer row.release();
+            try testing.expectEqualStrings(buffer["before ".len..][0..1], row.entry(0).bytes);
+            try testing.expectEqual(i, pipeline.position());
+        }
+        try testing.expectEqual(.done, takeWaiting(pipeline));
+        try testing.expectEqual(0, pipeline.position());
+        try testing.expectEqual(9 - first, pipeline.stats().reads);
+    }
+}
+
+test "fewer rows than were delivered before are an error" {
+    const pipeline = try begin(nine_rows);
+    defer pipeline.destroy();
+    try testing.expectEqual(.prepared, takeWaiting(pipeline));
+    try pipeline.start(10);
+    const diag = takeWaiting(pipeline).failed;
+    try testing.expect(std.mem.indexOf(u8, diag.message(), "behind 10 rows, but now the script made only 9") != null);
+    try testing.expectEqual(10, pipeline.position());
 }

@@ -173,6 +173,18 @@ pub fn map(reader: *Reader) Error!u32 {
     return count;
 }
 
+/// The value of a member of the map that comes, null when there is none. As in most
+/// readers of JSON, it is the last of several with one name.
+pub fn member(reader: *Reader, name: []const u8) Error!?[]const u8 {
+    var found: ?[]const u8 = null;
+    for (0..try reader.map()) |_| {
+        const key = try reader.str();
+        const value = try reader.skip();
+        if (std.mem.eql(u8, key, name)) found = value;
+    }
+    return found;
+}
+
 /// Pass over one value of any type, and return its bytes.
 pub fn skip(reader: *Reader) Error![]const u8 {
     const start = reader.at;

@@ -16,6 +16,8 @@ pub const Objects = struct {
     index_type: ?*abi.Object = null,
     dataset_type: ?*abi.Object = null,
     reader_type: ?*abi.Object = null,
+    array_type: ?*abi.Object = null,
+    gatherer_type: ?*abi.Object = null,
     order_type: ?*abi.Object = null,
     order_iterator: ?*abi.Object = null,
     /// `collections.abc.Mapping` and `.Sequence`, `os.PathLike`.
@@ -24,6 +26,8 @@ pub const Objects = struct {
     path_like: ?*abi.Object = null,
     /// `ultar_dataloader._errors.from_native`
     from_native: ?*abi.Object = null,
+    /// `ultar_dataloader._fields.Ragged`
+    ragged: ?*abi.Object = null,
     /// `array.array`
     array: ?*abi.Object = null,
     /// The loggers of scripts and of the engine.
@@ -62,6 +66,11 @@ pub fn getType(state: *const State, comptime name: Name) raise.Error!*abi.Type {
 pub fn fromNative(state: *State) raise.Error!*abi.Object {
     return state.objects.from_native orelse
         state.keep(.from_native, try lookUp("ultar_dataloader._errors", "from_native"));
+}
+
+/// Borrowed. Looked up late, for few need it.
+pub fn ragged(state: *State) raise.Error!*abi.Object {
+    return state.objects.ragged orelse state.keep(.ragged, try lookUp("ultar_dataloader._fields", "Ragged"));
 }
 
 /// Borrowed. Looked up late, for few need it.

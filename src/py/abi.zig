@@ -110,8 +110,12 @@ pub const Buffer = extern struct {
     suboffsets: ?[*]isize,
     internal: ?*anyopaque,
 
-    /// `PyBUF_WRITABLE`
+    /// `PyBUF_WRITABLE`, `PyBUF_FORMAT`, `PyBUF_ND`, `PyBUF_STRIDES`, `PyBUF_F_CONTIGUOUS`
     pub const writable = 1;
+    pub const with_format = 4;
+    pub const nd = 8;
+    pub const with_strides = 0x10 | nd;
+    pub const f_contiguous = 0x40 | with_strides;
 };
 
 pub const compare_equal = 2;
@@ -119,6 +123,7 @@ pub const compare_not_equal = 3;
 
 pub extern var _Py_NoneStruct: Object;
 pub extern var _Py_NotImplementedStruct: Object;
+pub extern var PyExc_BufferError: *Object;
 pub extern var PyExc_IndexError: *Object;
 pub extern var PyExc_KeyError: *Object;
 pub extern var PyExc_RuntimeError: *Object;
@@ -174,6 +179,7 @@ pub extern fn PyObject_IsInstance(*Object, class: *Object) c_int;
 pub extern fn PyObject_IsTrue(*Object) c_int;
 pub extern fn PyObject_RichCompare(*Object, *Object, operation: c_int) ?*Object;
 pub extern fn PyObject_SelfIter(*Object) ?*Object;
+pub extern fn PyObject_SetAttrString(*Object, name: [*:0]const u8, value: *Object) c_int;
 pub extern fn PyOS_FSPath(*Object) ?*Object;
 
 pub extern fn PyBool_FromLong(c_long) ?*Object;
@@ -197,6 +203,10 @@ pub extern fn PyBuffer_FillInfo(*Buffer, exporter: *Object, bytes: ?*anyopaque, 
 pub extern fn PyBuffer_Release(*Buffer) void;
 pub extern fn PyObject_GetBuffer(*Object, *Buffer, flags: c_int) c_int;
 pub extern fn PyMemoryView_FromObject(*Object) ?*Object;
+
+pub extern fn PyCapsule_GetPointer(*Object, name: [*:0]const u8) ?*anyopaque;
+pub extern fn PyCapsule_IsValid(*Object, name: [*:0]const u8) c_int;
+pub extern fn PyCapsule_New(*anyopaque, name: [*:0]const u8, destructor: *const fn (*Object) callconv(.c) void) ?*Object;
 
 pub extern fn PyDict_Contains(*Object, key: *Object) c_int;
 pub extern fn PyDict_New() ?*Object;

@@ -103,6 +103,30 @@ pub fn choice(comptime Enum: type, object: *abi.Object, name: []const u8) raise.
     return raise.builtin(abi.PyExc_ValueError, "{s} must be one of {s}, got \"{s}\"", .{ name, names, shown });
 }
 
+/// Row numbers in a buffer of unsigned 64-bit integers, borrowed from it.
+pub const Rows = struct {
+    items: []const u64,
+    buffer: abi.Buffer,
+
+    pub fn init(object: *abi.Object) raise.Error!Rows {
+        var rows: Rows = .{ .items = &.{}, .buffer = undefined };
+        if (abi.PyObject_GetBuffer(object, &rows.buffer, 0) != 0) return error.Raised;
+        errdefer rows.deinit();
+        const size: usize = @intCast(rows.buffer.size);
+        if (size % @sizeOf(u64) != 0) return raise.builtin(abi.PyExc_ValueError, "rows must be unsigned integers of 64 bits", .{});
+        if (size == 0) return rows;
+        const bytes: [*]const u8 = @ptrCast(rows.buffer.bytes.?);
+        if (!std.mem.isAligned(@intFromPtr(bytes), @alignOf(u64))) return raise.builtin(abi.PyExc_ValueError, "rows must be aligned", .{});
+        const numbers: [*]const u64 = @ptrCast(@alignCast(bytes));
+        rows.items = numbers[0 .. size / @sizeOf(u64)];
+        return rows;
+    }
+
+    pub fn deinit(rows: *const Rows) void {
+        abi.PyBuffer_Release(@constCast(&rows.buffer)); // Nobody looks at it again.
+    }
+};
+
 pub const TypeName = [128]u8;
 
 /// The name of the object's type, for messages: `set`, `numpy.float32`.

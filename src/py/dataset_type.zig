@@ -9,6 +9,7 @@ const Pipeline = @import("../loader/Pipeline.zig");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
 const args = @import("args.zig");
+const gatherer_type = @import("gatherer_type.zig");
 const gil = @import("gil.zig");
 const index_function = @import("index_function.zig");
 const index_type = @import("index_type.zig");
@@ -49,6 +50,12 @@ const methods = [_]abi.Method{
     \\--
     \\
     \\What reads single rows in the calling thread.
+    },
+    .{ .name = "gatherer", .function = @ptrCast(&gatherer), .flags = abi.Method.var_args | abi.Method.keywords, .doc =
+    \\gatherer($self, fields, /, *, access, threads)
+    \\--
+    \\
+    \\What reads batches of rows into arrays.
     },
     .{ .name = "where", .function = &where, .flags = abi.Method.var_args, .doc =
     \\where($self, expression, count, start, step, rows, /)
@@ -187,6 +194,14 @@ fn tryReader(dataset: *DatasetObject, arguments: *abi.Object) raise.Error!*abi.O
     return reader_type.make(try State.ofInstance(&dataset.head), try open(dataset), keys, access);
 }
 
+fn gatherer(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.Object) callconv(.c) ?*abi.Object {
+    return tryGatherer(dataset, arguments, keywords) catch null;
+}
+
+fn tryGatherer(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.Object) raise.Error!*abi.Object {
+    return gatherer_type.make(try State.ofInstance(&dataset.head), try open(dataset), arguments, keywords);
+}
+
 const option_names = [_][:0]const u8{
     "count", "start",  "step",    "order",         "rows",           "keys",
     "io",    "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error",
@@ -306,14 +321,7 @@ fn orderOf(state: *State, object: *abi.Object) raise.Error!?Order {
 
 /// Row numbers in a buffer of unsigned 64-bit integers, copied.
 fn listOf(object: *abi.Object) raise.Error!*Numbers.List {
-    var buffer: abi.Buffer = undefined;
-    if (abi.PyObject_GetBuffer(object, &buffer, 0) != 0) return error.Raised;
-    defer abi.PyBuffer_Release(&buffer);
-    const size: usize = @intCast(buffer.size);
-    if (size % @sizeOf(u64) != 0) return raise.builtin(abi.PyExc_ValueError, "rows must be unsigned integers of 64 bits", .{});
-    if (size == 0) return Numbers.List.create(gpa, &.{}) catch raise.memory();
-    const bytes: [*]const u8 = @ptrCast(buffer.bytes.?);
-    if (!std.mem.isAligned(@intFromPtr(bytes), @alignOf(u64))) return raise.builtin(abi.PyExc_ValueError, "rows must be aligned", .{});
-    const rows: [*]const u64 = @ptrCast(@alignCast(bytes));
-    return Numbers.List.create(gpa, rows[0 .. size / @sizeOf(u64)]) catch raise.memory();
+    const rows: args.Rows = try .init(object);
+    defer rows.deinit();
+    return Numbers.List.create(gpa, rows.items) catch raise.memory();
 }

@@ -54,7 +54,7 @@ pub const method: abi.Method = .{
     .function = &indexShard,
     .flags = abi.Method.var_args | abi.Method.keywords,
     .doc =
-    \\index_shard($module, /, path, *, format, rules, check)
+    \\index_shard($module, /, path, *, format, rules, check, verify)
     \\--
     \\
     \\Write the index of a shard, PATH.utix, or with check compare the one that is there.
@@ -70,8 +70,9 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
     var format: ?*abi.Object = null;
     var rules: ?*abi.Object = null;
     var check: ?*abi.Object = null;
-    const names = [_]?[*:0]const u8{ "path", "format", "rules", "check", null };
-    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OOO:index_shard", &names, &path, &format, &rules, &check) == 0) {
+    var verify: ?*abi.Object = null;
+    const names = [_]?[*:0]const u8{ "path", "format", "rules", "check", "verify", null };
+    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OOOO:index_shard", &names, &path, &format, &rules, &check, &verify) == 0) {
         return error.Raised;
     }
     var arena: std.heap.ArenaAllocator = .init(gpa);
@@ -82,6 +83,7 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
             .format = try args.choice(@FieldType(Indexer.Options, "format"), format.?, "format"),
             .rules = try readRules(arena.allocator(), rules.?),
             .check = try args.boolean(check.?),
+            .verify = try args.boolean(verify.?),
         },
         .summary = .init(gpa),
     };
@@ -89,7 +91,7 @@ fn tryIndex(state: *State, arguments: *abi.Object, keywords: ?*abi.Object) raise
     job.options.stop = &job.stop;
     try run(&job, state);
     job.result catch |err| switch (err) {
-        error.BadTar, error.BadIndex, error.BadRule, error.ReadFailed, error.WriteFailed, error.Stopped, error.OutOfMemory => {
+        error.BadTar, error.BadShard, error.BadIndex, error.BadRule, error.ReadFailed, error.WriteFailed, error.Stopped, error.OutOfMemory => {
             return raise.diagnostics(state, &job.diag);
         },
     };

@@ -3,9 +3,12 @@
 const build_options = @import("build_options");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
+const array_type = @import("array_type.zig");
+const checksum_function = @import("checksum_function.zig");
 const entry_type = @import("entry_type.zig");
 const dataset_type = @import("dataset_type.zig");
 const fork = @import("fork.zig");
+const gatherer_type = @import("gatherer_type.zig");
 const index_function = @import("index_function.zig");
 const index_type = @import("index_type.zig");
 const order_iterator = @import("order_iterator.zig");
@@ -26,7 +29,7 @@ var def: abi.ModuleDef = .{
     .free = free,
 };
 
-const methods = [_]abi.Method{ index_function.method, .{} };
+const methods = [_]abi.Method{ index_function.method, checksum_function.method, .{} };
 
 const slots = [_]abi.Slot{
     .{ .id = abi.slot.mod_exec, .value = &exec },
@@ -55,6 +58,8 @@ fn tryExec(module: *abi.Object) raise.Error!void {
     state.objects.order_type = try addType(module, &order_type.spec, "Order");
     state.objects.entry_type = abi.PyType_FromModuleAndSpec(module, &entry_type.spec, null) orelse return error.Raised;
     state.objects.reader_type = try addType(module, &reader_type.spec, "RowReader");
+    state.objects.gatherer_type = try addType(module, &gatherer_type.spec, "Gatherer");
+    state.objects.array_type = try addType(module, &array_type.spec, "Array");
     state.objects.order_iterator = abi.PyType_FromModuleAndSpec(module, &order_iterator.spec, null) orelse return error.Raised;
 
     state.objects.mapping = try State.lookUp("collections.abc", "Mapping");

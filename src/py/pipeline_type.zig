@@ -9,6 +9,7 @@ const Diagnostics = @import("../base/Diagnostics.zig");
 const Pipeline = @import("../loader/Pipeline.zig");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
+const args = @import("args.zig");
 const fork = @import("fork.zig");
 const gil = @import("gil.zig");
 const instance = @import("instance.zig");
@@ -23,6 +24,8 @@ const PipelineObject = extern struct {
     weak_references: ?*abi.Object,
     /// A dict, empty until the pipeline is freed: then its statistics.
     last_stats: ?*abi.Object,
+    /// What `start` was given; null before, and where there are no states.
+    progress: ?*abi.Object,
     /// Null before it is made and when it is freed.
     native: ?*Pipeline,
     log_level: c_long,
@@ -61,11 +64,23 @@ const getset = [_]abi.GetSet{
 };
 
 const methods = [_]abi.Method{
-    .{ .name = "start", .function = &start, .flags = abi.Method.no_args, .doc =
-    \\start($self, /)
+    .{ .name = "start", .function = &start, .flags = abi.Method.var_args, .doc =
+    \\start($self, progress=None, /)
     \\--
     \\
-    \\Start the thread now, so that it reads ahead before the first row is asked for.
+    \\Start the thread now, behind the first `progress.position` rows; None: with the first.
+    },
+    .{ .name = "state_dict", .function = &stateDict, .flags = abi.Method.no_args, .doc =
+    \\state_dict($self, /)
+    \\--
+    \\
+    \\Where it is: behind the rows that were delivered.
+    },
+    .{ .name = "load_state_dict", .function = &loadStateDict, .flags = abi.Method.one_arg, .doc =
+    \\load_state_dict($self, state_dict, /)
+    \\--
+    \\
+    \\Go on where the state was taken, instead of here.
     },
     .{ .name = "stats", .function = &stats, .flags = abi.Method.no_args, .doc =
     \\stats($self, /)
@@ -107,10 +122,16 @@ pub fn make(state: *State, native_options: Pipeline.Options, log_level: c_long) 
     pipeline.generation = fork.generation();
     const native = Pipeline.create(std.heap.c_allocator, native_options) catch return raise.memory();
     pipeline.native = native;
+    try prepare(state, native, log_level);
+    return &pipeline.head;
+}
+
+/// Until `init_ctx` is done. Nobody else may have `native` yet.
+fn prepare(state: *State, native: *Pipeline, log_level: c_long) raise.Error!void {
     native.prepare() catch |err| return raiseStart(state, err);
     while (true) switch (native.take()) {
-        .prepared => return &pipeline.head,
-        .log => |line| try log.forward(state, line, pipeline.log_level),
+        .prepared => return,
+        .log => |line| try log.forward(state, line, log_level),
         .pending => try wait(native),
         .failed => |diag| return raise.diagnostics(state, diag),
         // Only what is started has rows and an end.
@@ -158,27 +179,39 @@ fn leave(pipeline: *PipelineObject) void {
 /// Keeps a pending exception, and runs no Python code in this thread.
 fn free(pipeline: *PipelineObject) void {
     const native = pipeline.native orelse return;
-    keepStats(pipeline, native);
+    keepLast(pipeline, native);
     pipeline.native = null;
-    if (pipeline.generation != fork.generation()) return native.forget();
+    end(native, pipeline.generation);
+}
+
+/// Also in the child of a fork, where its threads are not.
+fn end(native: *Pipeline, generation: u32) void {
+    if (generation != fork.generation()) return native.forget();
     const released = gil.release();
     defer released.takeBack();
     native.destroy();
 }
 
-/// Best effort: somebody who is being freed has nobody to raise to.
-fn keepStats(pipeline: *PipelineObject, native: *Pipeline) void {
-    const dict = pipeline.last_stats orelse return;
+/// Statistics and position. Best effort: somebody who is being freed has nobody to raise to.
+fn keepLast(pipeline: *PipelineObject, native: *Pipeline) void {
     var pending: [3]?*abi.Object = .{ null, null, null };
     abi.PyErr_Fetch(&pending[0], &pending[1], &pending[2]);
-    fillStats(dict, native) catch abi.PyErr_Clear();
+    if (pipeline.last_stats) |dict| fillStats(dict, native) catch abi.PyErr_Clear();
+    if (pipeline.progress) |progress| keepPosition(progress, native) catch abi.PyErr_Clear();
     abi.PyErr_Restore(pending[0], pending[1], pending[2]);
+}
+
+fn keepPosition(progress: *abi.Object, native: *const Pipeline) raise.Error!void {
+    const position = abi.PyLong_FromUnsignedLongLong(native.position()) orelse return error.Raised;
+    defer abi.Py_DecRef(position);
+    if (abi.PyObject_SetAttrString(progress, "position", position) != 0) return error.Raised;
 }
 
 fn dealloc(pipeline: *PipelineObject) callconv(.c) void {
     if (pipeline.weak_references != null) abi.PyObject_ClearWeakRefs(&pipeline.head);
     free(pipeline);
     if (pipeline.last_stats) |dict| abi.Py_DecRef(dict);
+    if (pipeline.progress) |progress| abi.Py_DecRef(progress);
     instance.destroy(&pipeline.head);
 }
 
@@ -194,7 +227,7 @@ fn tryNext(pipeline: *PipelineObject) raise.Error!?*abi.Object {
     while (true) {
         // Each time: Python code that ran in between may have closed it, or forked.
         _ = try open(pipeline, state);
-        try ensureStarted(pipeline, state, native);
+        try ensureStarted(pipeline, state, native, 0);
         // Nothing between here and the use of the answer gives the GIL away.
         switch (native.take()) {
             .row => |row| return try row_type.new(state, row),
@@ -207,28 +240,90 @@ fn tryNext(pipeline: *PipelineObject) raise.Error!?*abi.Object {
     }
 }
 
-fn ensureStarted(pipeline: *PipelineObject, state: *State, native: *Pipeline) raise.Error!void {
+fn ensureStarted(pipeline: *PipelineObject, state: *State, native: *Pipeline, position: u64) raise.Error!void {
     const generation = fork.generation();
     if (pipeline.is_started) {
         if (pipeline.generation == generation) return;
         return raise.ours(state, "this iterator was started in another process, before a fork; " ++
             "its thread is not here: call iter(loader) in this process", .{});
     }
-    native.start() catch |err| return raiseStart(state, err);
+    native.start(position) catch |err| return raiseStart(state, err);
     pipeline.is_started = true;
     pipeline.generation = generation;
 }
 
-fn start(pipeline: *PipelineObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
-    tryStart(pipeline) catch return null;
+fn start(pipeline: *PipelineObject, arguments: *abi.Object) callconv(.c) ?*abi.Object {
+    tryStart(pipeline, arguments) catch return null;
     return abi.none();
 }
 
-fn tryStart(pipeline: *PipelineObject) raise.Error!void {
+fn tryStart(pipeline: *PipelineObject, arguments: *abi.Object) raise.Error!void {
+    var given: ?*abi.Object = null;
+    if (abi.PyArg_ParseTuple(arguments, "|O:start", &given) == 0) return error.Raised;
     const state: *State = try .ofInstance(&pipeline.head);
     const native = try enter(pipeline, state);
     defer leave(pipeline);
-    try ensureStarted(pipeline, state, native);
+    const progress = given orelse &abi._Py_NoneStruct;
+    if (progress == &abi._Py_NoneStruct) return ensureStarted(pipeline, state, native, 0);
+    if (pipeline.is_started) return raise.ours(state, "the iterator is started already", .{});
+    try ensureStarted(pipeline, state, native, try positionOf(progress));
+    pipeline.progress = abi.newRef(progress);
+}
+
+fn positionOf(progress: *abi.Object) raise.Error!u64 {
+    return number(abi.PyObject_GetAttrString(progress, "position"));
+}
+
+/// Takes over a reference to an int, or passes an exception on.
+fn number(object: ?*abi.Object) raise.Error!u64 {
+    const held = object orelse return error.Raised;
+    defer abi.Py_DecRef(held);
+    return args.int(u64, held, "position");
+}
+
+/// Also of a closed iterator, and in the child of a fork.
+fn stateDict(pipeline: *PipelineObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
+    return tryStateDict(pipeline) catch null;
+}
+
+fn tryStateDict(pipeline: *PipelineObject) raise.Error!*abi.Object {
+    const progress = try progressOf(pipeline);
+    if (pipeline.native) |native| try keepPosition(progress, native);
+    return abi.PyObject_CallMethod(progress, "state_dict", null) orelse error.Raised;
+}
+
+fn progressOf(pipeline: *PipelineObject) raise.Error!*abi.Object {
+    return pipeline.progress orelse raise.ours(try .ofInstance(&pipeline.head), "this iterator has no state: " ++
+        "what reads a Dataset with one is a stream, as ds.stream() gives it", .{});
+}
+
+fn loadStateDict(pipeline: *PipelineObject, state_dict: *abi.Object) callconv(.c) ?*abi.Object {
+    tryLoadStateDict(pipeline, state_dict) catch return null;
+    return abi.none();
+}
+
+/// Begins anew, with a script of its own, and changes nothing before that has come far
+/// enough to be started.
+fn tryLoadStateDict(pipeline: *PipelineObject, state_dict: *abi.Object) raise.Error!void {
+    const state: *State = try .ofInstance(&pipeline.head);
+    const progress = try progressOf(pipeline);
+    const native = try enter(pipeline, state);
+    defer leave(pipeline);
+    const position = try number(abi.PyObject_CallMethod(progress, "position_in", "O", state_dict));
+    const generation = fork.generation();
+    const fresh = Pipeline.create(std.heap.c_allocator, native.options) catch return raise.memory();
+    errdefer end(fresh, generation);
+    try prepare(state, fresh, pipeline.log_level);
+    _ = try open(pipeline, state); // Not closed meanwhile.
+    if (pipeline.users > 1) return raise.ours(state, "another thread is taking rows from the iterator: its state cannot be changed now", .{});
+    if (generation != fork.generation()) return raise.ours(state, "the process forked while a state was loaded", .{});
+    fresh.start(position) catch |err| return raiseStart(state, err);
+
+    const generation_before = pipeline.generation;
+    pipeline.native = fresh;
+    pipeline.is_started = true;
+    pipeline.generation = generation;
+    end(native, generation_before);
 }
 
 fn close(pipeline: *PipelineObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {

@@ -35,6 +35,7 @@ iidx_list: std.ArrayList(u64) = .empty,
 pending: Pending = .{},
 
 const block_records = 8;
+const prefetched_lines = 5;
 
 const Block = extern struct {
     offsets: [block_records]u64,
@@ -89,7 +90,7 @@ pub const Record = struct {
 pub fn init(gpa: Allocator, size_hint: u64) Columns {
     return .{
         .gpa = gpa,
-        .segments = .{ .gpa = gpa, .size = @intCast(std.math.clamp(size_hint, 4096, Segments.size_max)) },
+        .segments = .{ .gpa = gpa, .size = @intCast(std.math.clamp(size_hint, Segments.size_min, Segments.size_max)) },
         .names = .init(gpa),
     };
 }
@@ -136,10 +137,16 @@ pub fn append(columns: *Columns, iidx: u64, offset: u64, stem: []const u8, shape
     if (pending.count == block_records) try columns.flush();
 }
 
-/// After the last `append`.
+/// After the last `append`. Gives back what only that needed: there may be a million
+/// indexes of few records each.
 pub fn finish(columns: *Columns) Allocator.Error!void {
     if (columns.pending.count > 0) try columns.flush();
     columns.freePending();
+    columns.shape_ids.clearAndFree(columns.gpa);
+    columns.key_ids.clearAndFree(columns.gpa);
+    inline for (.{ &columns.blocks, &columns.shapes, &columns.keys, &columns.segments.list }) |list| {
+        list.shrinkAndFree(columns.gpa, list.items.len);
+    }
 }
 
 fn freePending(columns: *Columns) void {
@@ -171,6 +178,18 @@ fn appendIidx(columns: *Columns, iidx: u64) Allocator.Error!void {
         for (0..columns.count) |i| columns.iidx_list.appendAssumeCapacity(columns.iidx_base +% i);
     }
     try columns.iidx_list.append(columns.gpa, iidx);
+}
+
+/// Have the processor fetch where record `i`, below `count`, lies; then, some
+/// records later, what lies there. Records at random are otherwise waited for.
+pub fn prefetchBlock(columns: *const Columns, i: usize) void {
+    @prefetch(&columns.blocks.items[i / block_records], .{});
+}
+
+pub fn prefetchRecord(columns: *const Columns, i: usize) void {
+    const block: [*]const u8 = @ptrCast(columns.blocks.items[i / block_records]);
+    // The head and the numbers of a few members; more text than that is seldom.
+    inline for (0..prefetched_lines) |line| @prefetch(block + line * std.atomic.cache_line, .{});
 }
 
 /// After `finish`. `i` must be below `count`.
@@ -274,6 +293,7 @@ const Segments = struct {
     used: usize = 0,
 
     const alignment = @alignOf(Block);
+    const size_min = 256;
     const size_max = 1024 * 1024;
 
     fn alloc(segments: *Segments, size: usize) Allocator.Error![]align(alignment) u8 {

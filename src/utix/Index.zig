@@ -52,6 +52,11 @@ pub fn record(index: *const Index, i: usize) Record {
     return index.columns.get(i);
 }
 
+/// Have the memory of record `i`, which must be below `count`, on its way.
+pub fn prefetch(index: *const Index, i: usize) void {
+    index.columns.prefetchRecord(i);
+}
+
 /// A key by the id that records have for it, which must be one of those.
 pub fn keyText(index: *const Index, id: u32) []const u8 {
     return index.columns.keys.items[id];

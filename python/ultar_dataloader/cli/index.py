@@ -17,7 +17,7 @@ to date are skipped. The exit status is 0 only if every shard was indexed whole.
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("index", help="build or check the indexes of shards", description=DESCRIPTION)
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a tar, a folder of them, a glob, or shard-{000..127}.tar"
+        "paths", nargs="+", metavar="PATH", help="a shard, a folder of them, a glob, or shard-{000..127}.tar"
     )
     parser.add_argument("--force", action="store_true", help="build indexes that are up to date, too")
     parser.add_argument("--check", action="store_true", help="compare the indexes with the shards, and change nothing")
@@ -26,6 +26,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--fmt", choices=("msgpack", "jsonl"), default="msgpack", help="of the index (default: msgpack)"
     )
+    parser.add_argument("--verify", action="store_true", help="read payloads that have checksums, and compare")
     parser.add_argument(
         "--meta-rule",
         action="append",
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.paths,
             jobs=arguments.jobs,
             metadata_rules=arguments.meta_rule,
+            verify=arguments.verify,
             on_error="skip",
             progress=True,
         )
@@ -52,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             format=arguments.fmt,
             metadata_rules=arguments.meta_rule,
+            verify=arguments.verify,
             on_error="skip",
             progress=True,
         )

@@ -9,7 +9,7 @@ from array import array
 from dataclasses import dataclass, field
 from statistics import median_low
 
-from .. import _native
+from .. import _native, _paths
 from .._index import index_path
 from .._progress import bytes_text, count_text
 from .text import table
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _find_index(path: str) -> str:
     if os.path.isfile(index_path(path)):
         return index_path(path)
-    if path.endswith(".tar") and os.path.isfile(path):
+    if _paths.container_of(path) and os.path.isfile(path):
         raise ValueError(f"{path}: there is no {index_path(path)}; make it with: ultar-dataloader index {path}")
     return path
 

@@ -1,0 +1,74 @@
+"""What a stream is, before anything of it runs: plain values, and the arithmetic of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from .._split import Split, Tail, default_tail, skipped_places
+from . import ranks
+from .collate import Fields
+from .source import Source
+
+Calls = int | Literal["auto"]
+
+
+class Stage(NamedTuple):
+    """A function on its way."""
+
+    kind: Literal["map", "filter", "flat_map"]
+    function: Callable[[Any], Any]
+    calls: Calls
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that was said about a stream."""
+
+    source: Source
+    rank: int | None = 0
+    """With `world_size`; None for both: of the process that iterates."""
+    world_size: int | None = 1
+    tail: Tail | None = None
+    stages: tuple[Stage, ...] = ()
+    batch_size: int | None = None
+    collate: Callable[[list[Any]], Any] | Fields | None = None
+    refill: bool = False
+    after: tuple[Stage, ...] = ()
+    """Of batches."""
+    depth: int | Literal["auto"] = 0
+    """Of prefetching."""
+    repeat: int | None = 1
+    skip_list: tuple[int, ...] = ()
+    skip_ranges: tuple[tuple[int, int], ...] = ()
+    worker: tuple[int, int] = (0, 1)
+    """Takes every so-manieth step of the rank: its number, and that of all workers."""
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """Rank and world size, checked."""
+        if self.rank is None or self.world_size is None:
+            return ranks.current()
+        return self.rank, self.world_size
+
+    def split(self, epoch: int, start: int = 0) -> Split:
+        """The steps of an epoch from a place on."""
+        rank, world_size = self.ranks
+        skipped: Sequence[int] = ()
+        if self.skip_list or self.skip_ranges:
+            skipped = skipped_places(self.source.order(epoch), self.skip_list, self.skip_ranges)
+        tail = self.tail or default_tail(world_size)
+        batch_size = 1 if self.batch_size is None or self.refill else self.batch_size
+        return Split(len(self.source), batch_size, rank, world_size, tail, start, skipped)
+
+    @property
+    def calls(self) -> Calls:
+        """How many calls of functions may be made at once: what the most careful stage says."""
+        named = [stage.calls for stage in (*self.stages, *self.after) if isinstance(stage.calls, int)]
+        return min(named, default="auto")
+
+    @property
+    def changes_counts(self) -> bool:
+        """Whether a place may give none or several elements."""
+        return any(stage.kind != "map" for stage in self.stages)
