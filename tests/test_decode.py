@@ -190,7 +190,11 @@ def test_of_a_key_given_twice_the_first_counts() -> None:
     [
         ("json", ValueError, "must be \"auto\" or a mapping of keys, got 'json'"),
         (["json"], TypeError, 'must be "auto" or a mapping of keys, got list'),
-        ({".a": "pkl"}, ValueError, r"no decoder 'pkl' \(for '.a'\): known are bmp, cls, .*json, npy, png"),
+        (
+            {".a": "pkl"},
+            ValueError,
+            r"no decoder 'pkl' \(for '.a'\): known are bmp, cls, .*json, npy, npy.deflate, png",
+        ),
         ({".a": 3}, TypeError, "decoder of '.a' must be a name or a function, got int"),
         ({3: "txt"}, TypeError, "a key must be str, got int: 3"),
     ],

@@ -102,6 +102,7 @@ def test_every_snippet_is_of_a_kind_that_is_tested() -> None:
 
 
 @of("python")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Workers, as PyTorch starts them.
 def test_python_runs(snippet: Snippet, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "snippet"}
     exec(compile(snippet.text, f"{snippet.page}:{snippet.line}", "exec"), names)
@@ -142,6 +143,10 @@ def check_command(words: list[str], command: Callable[..., subprocess.CompletedP
         assert chosen and '"test-filter"' in "".join(p.read_text() for p in [*ROOT.glob("build/*.zig")]), words
         tests = "".join(path.read_text() for path in ROOT.glob("src/**/*.zig"))
         assert re.search(rf'test "[^"]*{chosen[1]}', tests), words
+    elif program in ("python", "torchrun") and any(word.startswith("examples/") for word in arguments):
+        text = (ROOT / next(word for word in arguments if word.startswith("examples/"))).read_text()
+        mine = [flag for flag in flags if flag not in ("--standalone", "--nproc-per-node")]
+        assert not [flag for flag in mine if f'"{flag}"' not in text], words
     else:
         assert (program, arguments) == ("python", ["my_script.py"]), f"what is {words}?"
 

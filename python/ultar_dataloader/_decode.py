@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -16,6 +17,8 @@ IMAGES = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp")
 """Names that stand for an image. Pillow tells by the bytes which it is."""
 _IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names, and no others: some of its formats start programs."""
+_DEFLATED = ".deflate"
+"""Behind the key of an array in a zip that is deflated: see docs/formats.md."""
 _NPY_HEADER_MAX = 10_000
 """Characters of a header that are looked at, as in NumPy: it is parsed as Python."""
 
@@ -60,26 +63,30 @@ class Decoder:
     def __call__(self, row: LoadedRow) -> dict[str, Any]:
         decoded: dict[str, Any] = {}
         for place, key in enumerate(row.keys()):
-            if key in decoded:
-                continue
-            view = row.view(place)
-            kind = self._kind(key)
-            if kind is None:
-                decoded[key] = view
-                continue
-            try:
-                decoded[key] = _DECODERS[kind](view) if isinstance(kind, str) else kind(view)
-            except (MemoryError, ImportError):
-                raise
-            except Exception as error:
-                _fail(row, place, kind, error)
+            if key not in decoded:
+                decoded[key] = self.entry(row, place)
         return decoded
+
+    def entry(self, row: LoadedRow, place: int) -> Any:
+        """One entry of a row, decoded."""
+        view = row.view(place)
+        kind = self._kind(row.keys()[place])
+        if kind is None:
+            return view
+        try:
+            return _DECODERS[kind](view) if isinstance(kind, str) else kind(view)
+        except (MemoryError, ImportError):
+            raise
+        except Exception as error:
+            _fail(row, place, kind, error)
 
     def _kind(self, key: str) -> str | Callable[[memoryview], Any] | None:
         if self._spec is not None:
             found = self._spec.get(key)
             return self._spec.get(key[1:]) if found is None and key.startswith(".") else found
-        end = key.rpartition(".")[2].lower()
+        folded = key.lower()
+        plain = folded.removesuffix(_DEFLATED)
+        end = plain.rpartition(".")[2] + folded[len(plain) :]
         return end if end in _DECODERS else None
 
     def __repr__(self) -> str:
@@ -149,6 +156,10 @@ def _npy(view: memoryview) -> Any:
     return numpy.ndarray(shape, dtype, view, end, order="F" if in_fortran_order else "C")
 
 
+def _npy_deflated(view: memoryview) -> Any:
+    return _npy(memoryview(zlib.decompress(view, -zlib.MAX_WBITS)))
+
+
 def _npy_header(numpy: Any, text: memoryview, encoding: str) -> tuple[Any, bool, tuple[int, ...]]:
     if len(text) > _NPY_HEADER_MAX:
         raise ValueError(f"its header has {len(text)} bytes, at most {_NPY_HEADER_MAX} are read")
@@ -184,5 +195,6 @@ _DECODERS: dict[str, Callable[[memoryview], Any]] = {
     "txt": _txt,
     "cls": _cls,
     "npy": _npy,
+    f"npy{_DEFLATED}": _npy_deflated,
     **dict.fromkeys(IMAGES, _image),
 }

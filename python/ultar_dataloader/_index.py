@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from . import _native, _paths, _progress
+from . import _native, _paths, _progress, hdf5
 from ._errors import ReadError
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def index(
     def build(path: str) -> IndexCounts | None:
         if not force and _is_up_to_date(path, format, rules):
             return None
+        if hdf5.is_hdf5(path):
+            return _without_rules(path, rules, hdf5.index(path, format=format))
         return _native.index_shard(path, format=format, rules=rules, check=False, verify=verify)
 
     return _Run(build, "indexing", progress).over(paths, jobs, on_error)
@@ -135,6 +137,8 @@ def check(
     rules = [_rule(rule) for rule in metadata_rules]
 
     def compare(path: str) -> IndexCounts:
+        if hdf5.is_hdf5(path):
+            return _without_rules(path, rules, hdf5.check(path))
         return _native.index_shard(path, format="msgpack", rules=rules, check=True, verify=verify)
 
     return _Run(compare, "checking", progress).over(paths, jobs, on_error)
@@ -150,6 +154,12 @@ def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
     if not parsed[1]:
         raise ValueError(f"a metadata rule must be KEY:QUERY;QUERY..., such as .json:.label;.width, got {rule!r}")
     return parsed
+
+
+def _without_rules(path: str, rules: list[Rule], counts: IndexCounts) -> IndexCounts:
+    if rules:
+        counts["warnings"].append(f"{path}: metadata rules do nothing here: HDF5 has no JSON members")
+    return counts
 
 
 def index_path(path: str) -> str:

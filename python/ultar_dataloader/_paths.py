@@ -29,6 +29,7 @@ CONTAINERS = {
     "zero-copy": (".bin",),
     "TFRecord": (".tfrecord", ".tfrecords"),
     "NPZ": (".npz",),
+    "HDF5": (".h5", ".hdf5"),
 }
 """Suffixes by container, that of folders of shards first."""
 

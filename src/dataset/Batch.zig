@@ -109,7 +109,6 @@ pub fn locate(batch: *Batch, dataset: *const Dataset, fields: []const Field, mem
     }
     try batch.items.ensureTotalCapacity(gpa, batch.rows.len * fields.len);
     var ahead: Ahead = .{ .dataset = dataset, .rows = batch.rows };
-    ahead.start();
     for (batch.rows, 0..) |row, at| {
         const place = ahead.next();
         const index = dataset.shards.items[place.shard].index;
@@ -132,34 +131,37 @@ pub fn locate(batch: *Batch, dataset: *const Dataset, fields: []const Field, mem
     if (!std.sort.isSorted(Item, batch.items.items, {}, Item.lessThan)) std.mem.sortUnstable(Item, batch.items.items, {}, Item.lessThan);
 }
 
-/// Where rows are, with the memory of some records that come next on its way to the
-/// processor: they lie anywhere.
+/// Where rows are, with the memory of the records that come next on its way to the
+/// processor, as they lie anywhere. Several are asked for at once, so that their
+/// pages are looked up at the same time.
 const Ahead = struct {
     dataset: *const Dataset,
     rows: []const u64,
-    places: [distance]Dataset.Place = undefined,
+    /// Of the rows before `known`, and the last ones only.
+    places: [2 * group]Dataset.Place = undefined,
     known: usize = 0,
     taken: usize = 0,
 
-    const distance = 8;
-
-    fn start(ahead: *Ahead) void {
-        while (ahead.known < @min(distance, ahead.rows.len)) ahead.look();
-    }
+    const group = 8;
 
     fn look(ahead: *Ahead) void {
-        const near = if (ahead.known == 0) 0 else ahead.places[(ahead.known - 1) % distance].shard;
-        const place = ahead.dataset.locate(ahead.rows[ahead.known], near);
-        ahead.dataset.shards.items[place.shard].index.prefetch(place.record);
-        ahead.places[ahead.known % distance] = place;
-        ahead.known += 1;
+        const end = @min(ahead.known + group, ahead.rows.len);
+        var near: u32 = 0;
+        for (ahead.rows[ahead.known..end], ahead.known..) |row, i| {
+            const place = ahead.dataset.locate(row, near);
+            ahead.dataset.shards.items[place.shard].index.prefetch(place.record);
+            ahead.places[i % ahead.places.len] = place;
+            near = place.shard;
+        }
+        ahead.known = end;
     }
 
+    /// Once a row.
     fn next(ahead: *Ahead) Dataset.Place {
-        const place = ahead.places[ahead.taken % distance];
+        if (ahead.known == 0) ahead.look();
+        if (ahead.taken % group == 0) ahead.look();
         ahead.taken += 1;
-        if (ahead.known < ahead.rows.len) ahead.look();
-        return place;
+        return ahead.places[(ahead.taken - 1) % ahead.places.len];
     }
 };
 

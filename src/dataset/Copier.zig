@@ -12,6 +12,7 @@ const Members = @import("Members.zig");
 const Npy = @import("Npy.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
 const SharedFiles = @import("SharedFiles.zig");
+const bus_fault = @import("../io/bus_fault.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
 const Item = Batch.Item;
@@ -134,6 +135,7 @@ pub fn measure(copier: *Copier, batch: *Batch) Error!void {
 
 /// All of them, or an error about one.
 pub fn copy(copier: *Copier, batch: *const Batch, items: []Item) Error!void {
+    if (copier.files.mode == .mapped) bus_fault.ensure();
     var runs: Runs = .{ .items = items };
     while (runs.next()) |run| {
         const file = try copier.files.acquire(run[0].shard, &copier.diag);

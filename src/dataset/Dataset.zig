@@ -6,6 +6,8 @@ const std = @import("std");
 const BufferPool = @import("../engine/BufferPool.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Index = @import("../utix/Index.zig");
+const OpenFile = @import("../engine/OpenFile.zig");
+const SharedFiles = @import("SharedFiles.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
 const sync = @import("../base/sync.zig");
@@ -17,9 +19,13 @@ refs: std.atomic.Value(usize) = .init(1),
 arena: std.heap.ArenaAllocator,
 shards: std.ArrayList(Shard) = .empty,
 /// Payload memory, shared by all who read from it: an epoch, or a batch, finds
-/// that of the one before, which saves touching it for the first time. The one
-/// thing that changes, and that a fork leaves in an unknown state.
+/// that of the one before, which saves touching it for the first time. This and
+/// what follows changes, and a fork leaves it in an unknown state.
 buffers: *BufferPool,
+/// Shards that batches were read from stay open, and mapped, for the next epoch.
+read_files: ?*SharedFiles = null,
+mapped_files: ?*SharedFiles = null,
+files_mutex: sync.Mutex = .{},
 /// Rows of all shards together.
 count: u64 = 0,
 
@@ -128,11 +134,27 @@ const Opening = struct {
     const stack_bytes = 1024 * 1024;
 };
 
-/// In the child of a fork, before anything else: whoever had the lock of the
-/// buffers is not here, so they are left behind. All else can be used as it is,
+/// The shards to read batches from; they live as long as the dataset.
+pub fn files(dataset: *Dataset, access: OpenFile.Access) error{OutOfMemory}!*SharedFiles {
+    const mode: SharedFiles.Mode = .of(dataset, access);
+    dataset.files_mutex.lock();
+    defer dataset.files_mutex.unlock();
+    const place = switch (mode) {
+        .read => &dataset.read_files,
+        .mapped => &dataset.mapped_files,
+    };
+    if (place.* == null) place.* = try .create(dataset.gpa, dataset, mode);
+    return place.*.?;
+}
+
+/// In the child of a fork, before anything else: whoever had the locks of buffers
+/// and files is not here, so they are left behind. All else can be used as it is,
 /// and is shared with the parent for as long as neither frees it.
 pub fn recover(dataset: *Dataset) error{OutOfMemory}!void {
     dataset.buffers = try BufferPool.create(dataset.gpa, limits.dataset_free_bytes_max);
+    dataset.read_files = null;
+    dataset.mapped_files = null;
+    dataset.files_mutex = .{};
 }
 
 pub fn retain(dataset: *Dataset) void {
@@ -142,6 +164,7 @@ pub fn retain(dataset: *Dataset) void {
 /// Any thread.
 pub fn release(dataset: *Dataset) void {
     if (dataset.refs.fetchSub(1, .acq_rel) != 1) return;
+    for ([_]?*SharedFiles{ dataset.read_files, dataset.mapped_files }) |shared| if (shared) |one| one.destroy();
     for (dataset.shards.items) |shard| shard.index.close();
     dataset.shards.deinit(dataset.gpa);
     // Rows that are out there give back what they have, but nothing is kept.

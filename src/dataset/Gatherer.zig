@@ -21,7 +21,8 @@ arena: std.heap.ArenaAllocator,
 /// A reference of ours.
 dataset: *Dataset,
 fields: []const Field,
-files: SharedFiles,
+/// The dataset's.
+files: *SharedFiles,
 copiers: []*Copier,
 threads: []std.Thread,
 /// Of the list and the state of its batches.
@@ -60,11 +61,10 @@ pub fn create(gpa: std.mem.Allocator, dataset: *Dataset, options: Options) Creat
         .arena = .init(gpa),
         .dataset = dataset,
         .fields = &.{},
-        .files = .init(gpa, dataset, options.access),
+        .files = try dataset.files(options.access),
         .copiers = &.{},
         .threads = &.{},
     };
-    errdefer gatherer.files.deinit();
     errdefer gatherer.arena.deinit();
     const arena = gatherer.arena.allocator();
     const fields = try arena.dupe(Field, options.fields);
@@ -89,7 +89,7 @@ fn start(gatherer: *Gatherer, count: u32) CreateError!void {
     const threads = try arena.alloc(std.Thread, count);
     errdefer gatherer.stop();
     for (copiers, threads, 1..) |*copier, *thread, started| {
-        copier.* = try .create(gatherer.gpa, gatherer.dataset, gatherer.fields, &gatherer.files, &gatherer.is_stopping);
+        copier.* = try .create(gatherer.gpa, gatherer.dataset, gatherer.fields, gatherer.files, &gatherer.is_stopping);
         gatherer.copiers = copiers[0..started];
         thread.* = std.Thread.spawn(.{ .stack_size = stack_bytes }, run, .{ gatherer, copier.* }) catch |err| {
             // Fewer take longer, and that is all.
@@ -107,7 +107,6 @@ const stack_bytes = 1024 * 1024;
 pub fn destroy(gatherer: *Gatherer) void {
     gatherer.stop();
     while (gatherer.pop()) |batch| batch.destroy();
-    gatherer.files.deinit();
     gatherer.dataset.buffers.trim(limits.dataset_free_bytes_max);
     gatherer.dataset.release();
     gatherer.arena.deinit();
@@ -185,9 +184,11 @@ fn run(gatherer: *Gatherer, copier: *Copier) void {
     }
 }
 
-/// The oldest thing that can be done.
+/// The oldest thing that can be done; but as long as storage is slow, it is told of
+/// all batches first.
 fn choose(gatherer: *Gatherer) ?Task {
-    var next = gatherer.first;
+    const is_slow = gatherer.batches_ahead.load(.monotonic) > 0;
+    var next = if (is_slow) gatherer.firstSubmitted() orelse gatherer.first else gatherer.first;
     while (next) |batch| : (next = batch.next) switch (batch.state) {
         .submitted => {
             batch.state = .planning;
@@ -202,6 +203,12 @@ fn choose(gatherer: *Gatherer) ?Task {
         },
         .planning, .done => {},
     };
+    return null;
+}
+
+fn firstSubmitted(gatherer: *const Gatherer) ?*Batch {
+    var next = gatherer.first;
+    while (next) |batch| : (next = batch.next) if (batch.state == .submitted) return batch;
     return null;
 }
 

@@ -14,30 +14,41 @@ const os = @import("../base/os.zig");
 const sync = @import("../base/sync.zig");
 
 gpa: std.mem.Allocator,
-/// Borrowed.
+/// The owner.
 dataset: *const Dataset,
-access: OpenFile.Access,
+mode: Mode,
 /// Of all below.
 mutex: sync.Mutex = .{},
 open: OpenShards,
 open_count: usize = 0,
 first_lost: Mapping.First = .init(null),
 
-/// `access` is how to read: rows are copied in any case.
-pub fn init(gpa: std.mem.Allocator, dataset: *const Dataset, access: OpenFile.Access) SharedFiles {
-    const chosen: OpenFile.Access = switch (access) {
-        .auto => if (staysInMemory(dataset)) .mmap else .read,
-        .mmap => .mmap,
-        // Blocks that are read past the page cache begin where no row does, so they
-        // would have to be copied once more.
-        .read, .direct => .read,
-    };
-    return .{
+pub const Mode = enum {
+    read,
+    mapped,
+
+    /// How to do what the user wants: rows are copied in any case.
+    pub fn of(dataset: *const Dataset, access: OpenFile.Access) Mode {
+        return switch (access) {
+            .auto => if (staysInMemory(dataset)) .mapped else .read,
+            .mmap => .mapped,
+            // Blocks that are read past the page cache begin where no row does, so
+            // they would have to be copied once more.
+            .read, .direct => .read,
+        };
+    }
+};
+
+pub fn create(gpa: std.mem.Allocator, dataset: *const Dataset, mode: Mode) error{OutOfMemory}!*SharedFiles {
+    const files = try gpa.create(SharedFiles);
+    const access: OpenFile.Access = if (mode == .mapped) .mmap else .read;
+    files.* = .{
         .gpa = gpa,
         .dataset = dataset,
-        .access = chosen,
-        .open = .{ .gpa = gpa, .max = OpenShards.maxFor(os.descriptorsMax(), chosen) },
+        .mode = mode,
+        .open = .{ .gpa = gpa, .max = OpenShards.maxFor(os.descriptorsMax(), access) },
     };
+    return files;
 }
 
 /// Whether the shards are in memory after an epoch, so that pages which are mapped
@@ -56,10 +67,11 @@ fn staysInMemory(dataset: *const Dataset) bool {
 }
 
 /// No thread may have a file.
-pub fn deinit(files: *SharedFiles) void {
+pub fn destroy(files: *SharedFiles) void {
     for (files.open.slots.items) |slot| close(slot.file.file);
     files.open.deinit();
     if (files.first_lost.raw) |mapping| mapping.release();
+    files.gpa.destroy(files);
 }
 
 /// The file of a shard, for as long as the caller needs it, and then `release`.
@@ -83,7 +95,7 @@ pub fn acquire(files: *SharedFiles, shard: u32, diag: *Diagnostics) error{ ReadF
         break :blk try .own(files.gpa, path, opened, &files.open_count);
     };
     errdefer close(file);
-    _ = try file.allow(files.access, &files.first_lost); // Else it is read.
+    _ = try file.allow(if (files.mode == .mapped) .mmap else .read, &files.first_lost); // Else it is read.
     if (file.mapping) |mapping| os.adviseMapping(mapping.bytes, true);
     if (files.open.evict()) |oldest| close(oldest.file);
     files.open.put(shard, .{ .handle = 0, .file = file });

@@ -5,6 +5,7 @@ const std = @import("std");
 const testing = std.testing;
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Tar = @import("../tar/scanner_test.zig").Tar;
+const makers = @import("../container/parsers_test.zig").makers;
 const Index = @import("../utix/Index.zig");
 const TestFile = @import("../utix/index_test.zig").TestFile;
 const Indexer = @import("Indexer.zig");
@@ -92,4 +93,30 @@ test "indexing stops when it is told to" {
     const stop: std.atomic.Value(bool) = .init(true);
     try testing.expectError(error.Stopped, indexOnce(testing.allocator, file.path(), .{ .stop = &stop }));
     try testing.expectEqual(1, fileCount(&file));
+}
+
+fn indexContainer(gpa: std.mem.Allocator, path: [:0]const u8, check: bool) !void {
+    var diag: Diagnostics = .{};
+    var summary: Indexer.Summary = .init(gpa);
+    defer summary.deinit();
+    try Indexer.indexShard(gpa, path, .{ .verify = true, .check = check }, &diag, &summary);
+    try testing.expectEqual(3, summary.entries);
+    try testing.expectEqual(17, summary.bytes);
+}
+
+test "other containers, known by their bytes, and without leaks" {
+    for (makers) |maker| {
+        var bytes = try maker[1]();
+        defer bytes.deinit();
+        var file: TestFile = try .init(bytes.list.items);
+        defer file.deinit();
+        for ([_]bool{ false, true }) |check| {
+            try indexContainer(testing.allocator, file.path(), check);
+            try testing.checkAllAllocationFailures(testing.allocator, indexContainer, .{ file.path(), check });
+        }
+        const index = try openIndex(testing.allocator, file.path());
+        defer index.close();
+        try testing.expectEqual(@as(usize, if (maker[0] == .npz) 1 else 3), index.count);
+        try testing.expectEqual(2, fileCount(&file));
+    }
 }

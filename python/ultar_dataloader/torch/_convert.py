@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import torch
 
+from .._mapped import plain
 from .._native import Array
 from .._nesting import through
 
@@ -70,7 +71,5 @@ def _pinned(value: Any) -> Any:
 
 
 def _portable(value: Any) -> Any:
-    if isinstance(value, memoryview):
-        # PyTorch takes a memoryview for a sequence of numbers, and it cannot be pickled.
-        return bytes(value)
-    return _tensor(value) if isinstance(value, Array) else value
+    # PyTorch would take a memoryview for a sequence of numbers.
+    return _tensor(value) if isinstance(value, Array) else plain(value)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, SupportsIndex
+from typing import Any
 
 from torch.utils import data
 
-from .._dataset import Dataset
-from .._decode import decoder
+from .._mapped import Mapped
 from ._convert import portable
 
 
-class MapDataset(data.Dataset[Any]):
+class MapDataset(Mapped, data.Dataset[Any]):
     """The rows of a `Dataset` by number, as a map-style dataset of PyTorch.
 
     A batch is read at once (``__getitems__``). The dataset may go to worker processes, however
@@ -29,43 +26,5 @@ class MapDataset(data.Dataset[Any]):
     bytes, rows by dicts of bytes, arrays of this package by tensors.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        transform: Callable[[Any], Any] | None = None,
-        *,
-        decode: str | Mapping[str, Any] | None = None,
-    ) -> None:
-        if not isinstance(dataset, Dataset):
-            raise TypeError(f"dataset must be an ultar_dataloader.Dataset, got {type(dataset).__name__}")
-        if transform is not None and not callable(transform):
-            raise TypeError(f"transform must be a function, got {type(transform).__name__}")
-        self.dataset = dataset
-        self.transform = transform
-        self._decode = None if decode is None else decoder(decode)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        """The element of a row.
-
-        Raises:
-            IndexError: There is no such row.
-            ReadError: It cannot be read.
-        """
-        return self._element(self.dataset[operator.index(index)])
-
-    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
-        """The elements of many rows, read at once: what PyTorch calls for a batch."""
-        return [self._element(row) for row in self.dataset.read(indices)]
-
-    def _element(self, element: Any) -> Any:
-        if self._decode is not None:
-            element = self._decode(element)
-        if self.transform is not None:
-            element = self.transform(element)
+    def _finished(self, element: Any) -> Any:
         return portable(element)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.dataset!r}>"
