@@ -49,7 +49,8 @@ def relative(path: Path) -> str:
 def test_a_file_says_what_it_is_for_and_has_one_job(path: Path) -> None:
     text = path.read_text()
     assert text.startswith(OPENING[path.suffix]), "say in the first line what this file is for"
-    assert text.count("\n") <= LINES_MAX, "two jobs: split it"
+    # A stub describes a module, and the extension is one module: two stubs would be of modules that there are not.
+    assert text.count("\n") <= LINES_MAX or path.name == "_native.pyi", "two jobs: split it"
 
 
 @pytest.mark.parametrize("path", [path for path in ZIG if path.parent.parent == SRC], ids=relative)

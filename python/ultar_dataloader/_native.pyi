@@ -8,13 +8,26 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, final, overload, type_check_only
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
 
 from ._fields import Ragged
 
 __version__: str
 
 _T = TypeVar("_T")
+_Feature: TypeAlias = list[bytes] | list[memoryview] | array[float] | array[int]
 
 @type_check_only
 class IndexCounts(TypedDict):
@@ -439,3 +452,10 @@ def index_shard(
 
 def crc32c(data: bytes | bytearray | memoryview, /) -> int:
     """The CRC-32C of a buffer, masked as TFRecord files store it."""
+
+def parse_example(data: bytes | memoryview, /) -> tuple[dict[str, _Feature], dict[str, list[_Feature]]]:
+    """The features of a serialized example by name, and the lists of features of a sequence.
+
+    Raises:
+        ShardFormatError: The message is malformed; says at which byte.
+    """
