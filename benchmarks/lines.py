@@ -140,4 +140,11 @@ LINES = (
         unit="MB",
         less_is_better=True,
     ),
+    Line(
+        "X",
+        "20000 random items of a cached iterable, 4 KB each, warm",
+        Trial("record", picks=20_000, task="items"),
+        (Goal(3.0, "pickle: a shard"),),
+        unit="items/s",
+    ),
 )

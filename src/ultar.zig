@@ -48,6 +48,7 @@ test {
     _ = @import("msgpack/Reader.zig");
     _ = @import("msgpack/Writer.zig");
     _ = @import("msgpack/fuzz_test.zig");
+    _ = @import("py/fork.zig");
     _ = @import("tar/Header.zig");
     _ = @import("tar/Scanner.zig");
     _ = @import("tar/fuzz_test.zig");

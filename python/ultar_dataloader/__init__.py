@@ -1,7 +1,10 @@
 """The public names of ultar_dataloader, and nothing else."""
 
+from typing import TYPE_CHECKING
+
 from ._dataset import Dataset, Record
 from ._errors import (
+    CacheError,
     DecodeError,
     FieldError,
     IndexFormatError,
@@ -20,7 +23,11 @@ from ._split import Delivery
 from ._stream.mix import mix
 from ._stream.stream import Stream
 
+if TYPE_CHECKING:
+    from .loadit import LoadIt
+
 __all__ = [
+    "CacheError",
     "DataLoader",
     "Dataset",
     "DecodeError",
@@ -29,6 +36,7 @@ __all__ = [
     "IndexFormatError",
     "IndexProgress",
     "IndexSummary",
+    "LoadIt",
     "LoadedRow",
     "Order",
     "ReadError",
@@ -45,3 +53,13 @@ __all__ = [
     "mix",
     "order",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Not everyone needs it, and it brings imports of its own.
+    if name == "LoadIt":
+        from .loadit import LoadIt
+
+        globals()[name] = LoadIt
+        return LoadIt
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

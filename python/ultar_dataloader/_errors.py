@@ -78,6 +78,13 @@ class WriteError(_FileError):
     """A file could not be written. ``errno`` and ``filename`` are as in ``OSError``."""
 
 
+class CacheError(UltarError, RuntimeError):
+    """A cache of `LoadIt` cannot give an item: it is not there, or is not what it was."""
+
+    filename: str | None = None
+    """The file it is about, if any."""
+
+
 def _plain(kind: type[UltarError], message: str, filename: str | None) -> UltarError:
     error = kind(message)
     if filename is not None:
