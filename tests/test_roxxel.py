@@ -200,7 +200,7 @@ def test_streams_and_arrays_of_payloads(archive: Path) -> None:
     seen = []
     for batch in stream:
         values, offsets = (np.asarray(part) for part in batch[".bin"])
-        seen += [values[begin:end].tobytes() for begin, end in zip(offsets, offsets[1:], strict=False)]
+        seen += [values[begin:end].tobytes() for begin, end in itertools.pairwise(offsets)]
     assert sorted(seen) == sorted(PAYLOADS)
 
 
