@@ -21,6 +21,7 @@ test {
     _ = @import("container/fuzz_test.zig");
     _ = @import("container/parts.zig");
     _ = @import("container/parsers_test.zig");
+    _ = @import("container/protobuf.zig");
     _ = @import("dataset/Dataset.zig");
     _ = @import("dataset/Dataset_test.zig");
     _ = @import("dataset/Numbers.zig");
@@ -47,6 +48,7 @@ test {
     _ = @import("msgpack/Reader.zig");
     _ = @import("msgpack/Writer.zig");
     _ = @import("msgpack/fuzz_test.zig");
+    _ = @import("py/fork.zig");
     _ = @import("tar/Header.zig");
     _ = @import("tar/Scanner.zig");
     _ = @import("tar/fuzz_test.zig");

@@ -221,6 +221,41 @@ def test_threads_share_a_dataset(dataset: Dataset) -> None:
     assert wrong == []
 
 
+def test_after_a_row_that_cannot_be_read_others_can(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    dataset = Dataset(tmp_path, index="require")
+    bad = 40
+    os.truncate(dataset.record(bad).shard, dataset.record(bad).offsets[0])
+    found: list[int] = []
+
+    def read() -> None:
+        for _ in range(3):
+            with pytest.raises(ultar.ReadError, match="train-000002.tar"):
+                dataset[bad]
+            found.append(int(dataset[20]["id"]))
+            with pytest.raises(ultar.ReadError, match="train-000002.tar"):
+                dataset.read([20, bad])
+            found.append(int(dataset[3]["id"]))
+
+    # In a thread, as the second read once waited for ever.
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found == [20, 3] * 3
+
+
+def test_an_index_is_built_again_when_its_shard_is_newer(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    tars = sorted(tmp_path.glob("*.tar"))
+    for tar in tars:
+        os.utime(tar, ns=(10**18, 10**18))
+        os.utime(f"{tar}.utix", ns=(10**18, 10**18))
+    os.utime(f"{tars[0]}.utix", ns=(10**18 - 1, 10**18 - 1))
+    Path(f"{tars[1]}.utix").write_bytes(b"")
+    assert ids(Dataset(tmp_path)) == list(range(ROWS))
+    assert [os.stat(f"{tar}.utix").st_mtime_ns == 10**18 for tar in tars] == [False, False, True]
+
+
 def ids_elsewhere(dataset: Dataset, queue: Any) -> None:
     queue.put((ids(dataset), int(dataset[3]["id"])))
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_tar
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -152,22 +154,64 @@ def test_a_loaders_state_becomes_the_streams(dataset: Dataset, workers: int) -> 
         state = json.loads(json.dumps(adapted.stream_state(loader.state_dict())))
         stream.load_state_dict(state)
         assert numbers(stream) == epochs[1][stop:]
-        for others in (0, 2):
-            adapted = IterableDataset(dataset.shuffle(seed=9).shard(0, 2).batch(4))
-            adapted.load_state_dict(state)
-            adapted.set_epoch(state["epoch"])  # As loops do that set it always; no harm.
-            loader2 = DataLoader(adapted, batch_size=None, num_workers=others)
-            assert [numbers(loader2), numbers(loader2)] == [epochs[1][stop:], epochs[2]]
-        # Any number of ranks: they see the rest of the epoch, and the union of it is all of it.
-        resumed = dataset.shuffle(seed=9).shard(0, 1).batch(5)
+        resumed = IterableDataset(dataset.shuffle(seed=9).shard(0, 2).batch(4))
         resumed.load_state_dict(state)
-        rest = flat(numbers(resumed))
-        other = dataset.shuffle(seed=9).shard(1, 2).batch(4)
-        other.set_epoch(1)
-        before = flat(epochs[1][:stop] + numbers(other)[:stop])
-        assert set(rest + before) == set(range(ROWS)) and len(rest) == ROWS - min(ROWS, len(before))
+        resumed.set_epoch(state["epoch"])  # As loops do that set it always; no harm.
+        others = DataLoader(resumed, batch_size=None, num_workers=2)
+        assert [numbers(others), numbers(others)] == [epochs[1][stop:], epochs[2]]
         list(iterator)
         assert adapted.stream_state(loader.state_dict())["epoch"] == 2
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_an_epoch_is_what_is_before_and_after(dataset: Dataset, data: st.DataObject) -> None:
+    """Whatever the rows, ranks, batches and workers are before an interruption, and after it."""
+    rows = dataset[: data.draw(st.integers(1, ROWS))]
+    seed, workers = data.draw(st.integers(0, 2**53)), st.sampled_from([0, 2, 3])
+    order = list(ultar.order(len(rows), seed))
+
+    def share(rank: int, world_size: int, batch_size: int) -> IterableDataset:
+        return IterableDataset(rows.shuffle(seed).shard(rank, world_size).batch(batch_size))
+
+    def global_batches(ranks: list[list[list[int]]]) -> list[int]:
+        assert len({len(steps) for steps in ranks}) == 1, "equal steps"
+        return [row for step in zip(*ranks, strict=True) for slot in itertools.zip_longest(*step) for row in slot]
+
+    world_size, batch_size = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
+    shares = [share(rank, world_size, batch_size) for rank in range(world_size)]
+    stop = data.draw(st.integers(0, len(shares[0])))
+    before, states = [], []
+    for adapted in shares:
+        loader = StatefulDataLoader(adapted, batch_size=None, num_workers=data.draw(workers))
+        before.append(numbers(itertools.islice(loader, stop)))
+        states.append(json.loads(json.dumps(adapted.stream_state(loader.state_dict()))))
+    assert all(state == states[0] for state in states), "the same on all ranks"
+
+    world_size, batch_size = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
+    after = []
+    for rank in range(world_size):
+        adapted = share(rank, world_size, batch_size)
+        adapted.load_state_dict(states[0])
+        after.append(numbers(DataLoader(adapted, batch_size=None, num_workers=data.draw(workers))))
+    delivered = global_batches(before)[: len(rows)]
+    together = delivered + global_batches(after)
+    assert together[: len(rows)] == order
+    fill = len(together) - len(rows)
+    assert fill < world_size * batch_size and together[len(rows) :] == (order * (1 + fill // len(rows)))[:fill]
+
+
+def test_a_step_that_is_half_delivered_is_gone_on_with_by_one_worker(dataset: Dataset) -> None:
+    def stream() -> ultar.Stream:
+        return dataset.shuffle(seed=2).flat_map(lambda row: [(int(row["cls"]), part) for part in range(3)])
+
+    expected = list(stream())
+    first = stream()
+    list(itertools.islice(first, 7))
+    adapted = IterableDataset(stream())
+    adapted.load_state_dict(first.state_dict())
+    rest = list(DataLoader(adapted, batch_size=None, num_workers=2))
+    assert sorted(map(tuple, rest)) == sorted(expected[7:])
 
 
 def test_batches_of_the_loader_are_exact_for_as_many_workers(dataset: Dataset) -> None:

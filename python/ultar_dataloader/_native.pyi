@@ -8,13 +8,26 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict, TypeVar, final, overload, type_check_only
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
 
 from ._fields import Ragged
 
 __version__: str
 
 _T = TypeVar("_T")
+_Feature: TypeAlias = list[bytes] | list[memoryview] | array[float] | array[int]
 
 @type_check_only
 class IndexCounts(TypedDict):
@@ -349,13 +362,20 @@ class Gatherer:
     """Batches of rows as arrays, read by threads in the order of submission. Threads may share it."""
 
     def submit(self, rows: array[int], /) -> None:
-        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits."""
+        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits.
+
+        Raises:
+            IndexError: There is no such row.
+            UltarError: It is closed, or was made before a fork.
+        """
 
     def take(self, /) -> tuple[Array | Ragged, ...]:
         """The oldest batch that was submitted, one part a field; `Ragged` where a shape begins with None.
 
         Raises:
-            FieldError, ReadError: A payload is not what its field says, or cannot be read.
+            FieldError: A payload is not what its field says, or there is none.
+            ReadError: A payload cannot be read.
+            MemoryError: There is no memory for the batch.
             UltarError: Nothing is submitted, it is closed, or was made before a fork.
         """
 
@@ -381,7 +401,9 @@ class Array:
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def dtype(self) -> str: ...  # NumPy's typestr, as "<u2".
+    def dtype(self) -> str:
+        """NumPy's typestr, as ``"<u2"``."""
+
     @property
     def nbytes(self) -> int: ...
     def __dlpack__(
@@ -439,3 +461,10 @@ def index_shard(
 
 def crc32c(data: bytes | bytearray | memoryview, /) -> int:
     """The CRC-32C of a buffer, masked as TFRecord files store it."""
+
+def parse_example(data: bytes | memoryview, /) -> tuple[dict[str, _Feature], dict[str, list[_Feature]]]:
+    """The features of a serialized example by name, and the lists of features of a sequence.
+
+    Raises:
+        ShardFormatError: The message is malformed; says at which byte.
+    """

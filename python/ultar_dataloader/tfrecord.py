@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from . import _atomic, _index, _native, _records
-from ._errors import IndexFormatError, ReadError, ShardFormatError
+from ._errors import IndexFormatError, ReadError
 
 __all__ = [
     "index_from_idx",
@@ -25,14 +25,15 @@ __all__ = [
     "write_idx",
 ]
 
-Feature: TypeAlias = "list[Any] | array[float] | array[int]"
+Feature: TypeAlias = "list[bytes] | list[memoryview] | array[float] | array[int]"
 """The values of a feature: a list of bytes (or views), `array("f")` or `array("q")`."""
 
 _HEADER_BYTES = 12
 _FRAME_BYTES = 16
 """What a record has beside its payload: length, checksum, and a checksum behind it."""
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_LENGTH = 2
+"""The wire type of what has a length."""
 
 
 def write(path: str | os.PathLike[str], records: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -157,7 +158,7 @@ def parse_example(data: bytes | memoryview) -> dict[str, Feature]:
     Raises:
         ShardFormatError: The message is malformed; says at which byte of it.
     """
-    return _features(data, _spans(data, 0, len(data), 1))
+    return _native.parse_example(data)[0]
 
 
 def parse_sequence_example(data: bytes | memoryview) -> tuple[dict[str, Feature], dict[str, list[Feature]]]:
@@ -166,109 +167,7 @@ def parse_sequence_example(data: bytes | memoryview) -> tuple[dict[str, Feature]
     Raises:
         ShardFormatError: The message is malformed; says at which byte of it.
     """
-    context = _features(data, _spans(data, 0, len(data), 1))
-    lists = {}
-    for begin, end in _spans(data, 0, len(data), 2):
-        for name, at, stop in _entries(data, begin, end):
-            lists[name] = [_feature(data, *span) for span in _spans(data, at, stop, 1)]
-    return context, lists
-
-
-def _features(data: bytes | memoryview, spans: Iterable[tuple[int, int]]) -> dict[str, Feature]:
-    return {name: _feature(data, at, end) for span in spans for name, at, end in _entries(data, *span)}
-
-
-def _entries(data: bytes | memoryview, begin: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Name of each entry of a map, and where its value is."""
-    for at, stop in _spans(data, begin, end, 1):
-        name, value = "", (stop, stop)
-        for number, kind, first, last in _fields(data, at, stop):
-            if number == 1 and kind == _LENGTH:
-                try:
-                    name = str(data[first:last], "utf-8")
-                except UnicodeDecodeError as error:
-                    raise _malformed(first, "the name of a feature is not UTF-8") from error
-            elif number == 2 and kind == _LENGTH:
-                value = first, last
-        yield name, *value
-
-
-def _feature(data: bytes | memoryview, begin: int, end: int) -> Feature:
-    values: Feature = []
-    for number, kind, at, stop in _fields(data, begin, end):
-        if kind != _LENGTH or number > 3:
-            continue
-        if number == 1:
-            values = [data[first:last] for first, last in _spans(data, at, stop, 1)]
-        elif number == 2:
-            values = _floats(data, at, stop)
-        else:
-            values = _ints(data, at, stop)
-    return values
-
-
-def _floats(data: bytes | memoryview, begin: int, end: int) -> array[float]:
-    values = array("f")
-    for number, kind, at, stop in _fields(data, begin, end):
-        if number == 1 and kind in (_LENGTH, _FIXED32):
-            if (stop - at) % 4:
-                raise _malformed(at, f"wanted floats of 4 bytes, got {stop - at} bytes")
-            values.frombytes(data[at:stop])
-    return values
-
-
-def _ints(data: bytes | memoryview, begin: int, end: int) -> array[int]:
-    values: list[int] = []
-    for number, kind, at, stop in _fields(data, begin, end):
-        if number != 1 or kind not in (_LENGTH, _VARINT):
-            continue
-        while at < stop:
-            value, at = _varint(data, at, stop)
-            values.append(value - (1 << 64) if value >= 1 << 63 else value)
-    return array("q", values)
-
-
-def _spans(data: bytes | memoryview, begin: int, end: int, wanted: int) -> list[tuple[int, int]]:
-    """Where the values of one field are that have a length."""
-    return [(at, stop) for number, kind, at, stop in _fields(data, begin, end) if number == wanted and kind == _LENGTH]
-
-
-def _fields(data: bytes | memoryview, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number and wire type of each field of a message, and where its value is."""
-    while at < end:
-        begin = at
-        tag, at = _varint(data, at, end)
-        kind = tag & 7
-        if kind == _LENGTH:
-            size, at = _varint(data, at, end)
-        elif kind == _VARINT:
-            size = _varint(data, at, end)[1] - at
-        elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
-        else:
-            raise _malformed(begin, f"a field of wire type {kind}")
-        if size > end - at:
-            raise _malformed(begin, f"a field is cut short: wanted {size} bytes, got {end - at}")
-        yield tag >> 3, kind, at, at + size
-        at += size
-
-
-def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
-    """A number, and where it ends."""
-    value = shift = 0
-    for i in range(at, min(end, at + 10)):
-        byte = data[i]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, i + 1
-        shift += 7
-    raise _malformed(at, "a number has no end")
-
-
-def _malformed(at: int, text: str) -> ShardFormatError:
-    error = ShardFormatError(f"not a serialized tf.train.Example: at byte {at}: {text}")
-    error.offset = at
-    return error
+    return _native.parse_example(data)
 
 
 def make_example(features: Mapping[str, Any]) -> bytes:

@@ -21,6 +21,11 @@ pub const Mutex = struct {
     }
 };
 
+/// Guards what parent and child of a fork both go on with, for a few instructions at
+/// a time and whoever has it. `py/fork.zig` takes it around each fork, so that no other
+/// thread is in the middle of a change whose end the child would never see.
+pub var fork_lock: Mutex = .{};
+
 pub const Condition = struct {
     inner: c.pthread_cond_t = .{},
 

@@ -184,9 +184,11 @@ fn run(gatherer: *Gatherer, copier: *Copier) void {
     }
 }
 
-/// The oldest thing that can be done.
+/// The oldest thing that can be done; but as long as storage is slow, it is told of
+/// all batches first.
 fn choose(gatherer: *Gatherer) ?Task {
-    var next = gatherer.first;
+    const is_slow = gatherer.batches_ahead.load(.monotonic) > 0;
+    var next = if (is_slow) gatherer.firstSubmitted() orelse gatherer.first else gatherer.first;
     while (next) |batch| : (next = batch.next) switch (batch.state) {
         .submitted => {
             batch.state = .planning;
@@ -201,6 +203,12 @@ fn choose(gatherer: *Gatherer) ?Task {
         },
         .planning, .done => {},
     };
+    return null;
+}
+
+fn firstSubmitted(gatherer: *const Gatherer) ?*Batch {
+    var next = gatherer.first;
+    while (next) |batch| : (next = batch.next) if (batch.state == .submitted) return batch;
     return null;
 }
 

@@ -6,14 +6,14 @@
 const BufferPool = @This();
 
 const std = @import("std");
-const Mutex = @import("../base/sync.zig").Mutex;
+const fork_lock = &@import("../base/sync.zig").fork_lock;
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
 /// Who takes buffers from it, or may do so later.
 refs: std.atomic.Value(u32) = .init(1),
-mutex: Mutex = .{},
-/// Free buffers by class, as lists threaded through their first bytes.
+/// Free buffers by class, as lists threaded through their first bytes. This and the
+/// next two under the lock that spans forks, as rows may be given up on either side.
 free: [class_count]?*Free = @splat(null),
 free_bytes: usize = 0,
 /// More than this is not kept but given back to the system.
@@ -61,8 +61,8 @@ pub fn acquire(pool: *BufferPool, size: usize) error{OutOfMemory}!Buffer {
 pub fn release(pool: *BufferPool, buffer: Buffer) void {
     _ = pool.used_bytes.fetchSub(buffer.len, .monotonic);
     {
-        pool.mutex.lock();
-        defer pool.mutex.unlock();
+        fork_lock.lock();
+        defer fork_lock.unlock();
         if (pool.free_bytes + buffer.len <= pool.free_bytes_max) {
             const class = std.math.log2_int(usize, buffer.len) - class_min;
             const node: *Free = @ptrCast(buffer.ptr);
@@ -77,42 +77,42 @@ pub fn release(pool: *BufferPool, buffer: Buffer) void {
 
 /// Keep at most `bytes_max` of free memory from here on.
 pub fn trim(pool: *BufferPool, bytes_max: usize) void {
-    pool.mutex.lock();
-    defer pool.mutex.unlock();
-    pool.free_bytes_max = bytes_max;
-    for (&pool.free, 0..) |*list, class| {
-        while (pool.free_bytes > bytes_max) {
-            const node = list.* orelse break;
-            list.* = node.next;
-            pool.unmap(node, class);
-        }
+    {
+        fork_lock.lock();
+        defer fork_lock.unlock();
+        pool.free_bytes_max = bytes_max;
+    }
+    // One by one: others wait for the lock while it is held.
+    for (0..class_count) |class| {
+        while (pool.takeExcess(class)) |buffer| std.posix.munmap(buffer);
     }
 }
 
 /// Keep at least so many bytes of free memory from here on, where there are so many.
 pub fn keep(pool: *BufferPool, bytes: usize) void {
-    pool.mutex.lock();
-    defer pool.mutex.unlock();
+    fork_lock.lock();
+    defer fork_lock.unlock();
     pool.free_bytes_max = @max(pool.free_bytes_max, bytes);
 }
 
+/// A free buffer of a class, when more is free than may be.
+fn takeExcess(pool: *BufferPool, class: usize) ?Buffer {
+    fork_lock.lock();
+    defer fork_lock.unlock();
+    return if (pool.free_bytes > pool.free_bytes_max) pool.popFree(class) else null;
+}
+
 fn takeFree(pool: *BufferPool, class: usize) ?Buffer {
-    pool.mutex.lock();
-    defer pool.mutex.unlock();
+    fork_lock.lock();
+    defer fork_lock.unlock();
+    return pool.popFree(class);
+}
+
+fn popFree(pool: *BufferPool, class: usize) ?Buffer {
     const node = pool.free[class] orelse return null;
     pool.free[class] = node.next;
     const capacity = @as(usize, size_min) << @intCast(class);
     pool.free_bytes -= capacity;
-    return bufferOf(node, capacity);
-}
-
-fn unmap(pool: *BufferPool, node: *Free, class: usize) void {
-    const capacity = @as(usize, size_min) << @intCast(class);
-    pool.free_bytes -= capacity;
-    std.posix.munmap(bufferOf(node, capacity));
-}
-
-fn bufferOf(node: *Free, capacity: usize) Buffer {
     const start: [*]align(alignment) u8 = @ptrCast(@alignCast(node));
     return start[0..capacity];
 }

@@ -60,6 +60,8 @@ pub const Entry = struct {
     size: u64,
     /// Where the payload is, once the group is ready. Null in a dry run.
     payload: ?[*]const u8 = null,
+    /// Which it is a view of, if it is one; a range in `mapped` has the reference.
+    mapping: ?*Mapping = null,
 };
 
 /// A range of a mapped file.
@@ -202,14 +204,9 @@ pub fn failureOf(group: *const Group, row: u32) ?Failure {
 }
 
 /// The mapping of an entry's bytes if those turned out to be gone.
-pub fn lostMapping(group: *const Group, entry: Entry) ?*Mapping {
-    for (group.mapped.items) |range| {
-        if (range.file != entry.file or !range.mapping.isLost(entry.offset +| entry.size)) continue;
-        const place = @intFromPtr(entry.payload);
-        const first = @intFromPtr(range.mapping.bytes.ptr);
-        if (place >= first and place < first + range.mapping.bytes.len) return range.mapping;
-    }
-    return null;
+pub fn lostMapping(entry: Entry) ?*Mapping {
+    const mapping = entry.mapping orelse return null;
+    return if (mapping.isLost(entry.offset +| entry.size)) mapping else null;
 }
 
 /// Report a failure: file, key, offset, what was wanted and what was got.

@@ -38,7 +38,7 @@ pub fn entry(row: Row, i: u32) Entry {
 pub fn lostMapping(row: Row) ?*Mapping {
     if (row.group.mapped.items.len == 0) return null;
     for (row.group.rowEntries(row.index)) |e| {
-        if (row.group.lostMapping(e)) |mapping| return mapping;
+        if (Group.lostMapping(e)) |mapping| return mapping;
     }
     return null;
 }

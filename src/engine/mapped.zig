@@ -14,6 +14,7 @@ const os = @import("../base/os.zig");
 pub fn use(group: *Group, file: *OpenFile, mapping: *Mapping, entry: *Group.Entry) error{OutOfMemory}!void {
     const end = entry.offset + entry.size;
     entry.payload = mapping.bytes.ptr + @as(usize, @intCast(entry.offset));
+    entry.mapping = mapping;
     group.mapped_pending = true;
     if (group.mapped.items.len > 0) {
         const last = &group.mapped.items[group.mapped.items.len - 1];
@@ -57,12 +58,10 @@ pub fn complete(group: *Group, pace: *Pace, backend: *Backend) void {
     group.mapped_pending = false;
     const waits_before = os.majorFaults();
     var all_there = true;
+    var sizes: Sizes = .{};
     for (group.mapped.items) |range| {
         // A page that the file ends in has zeros behind the end, and no error.
-        const is_there = switch (os.fstat(range.file.fd)) {
-            .ok => |stat| range.end <= stat.size,
-            .err => false,
-        };
+        const is_there = range.end <= sizes.of(range.file);
         if (is_there) range.mapping.bringIn(range.start, range.end);
         if (!is_there or range.mapping.isLost(range.end)) all_there = false;
         if (range.mapping.resident_bytes > limits.mapped_bytes_max) range.mapping.giveUpPages();
@@ -73,18 +72,37 @@ pub fn complete(group: *Group, pace: *Pace, backend: *Backend) void {
     };
 }
 
+/// What files have now. Asked once for all ranges of a file, mostly: rows at random
+/// have a range each.
+const Sizes = struct {
+    files: [64]?*const OpenFile = @splat(null),
+    sizes: [64]u64 = undefined,
+
+    fn of(sizes: *Sizes, file: *const OpenFile) u64 {
+        const slot: usize = @intCast(@as(u32, @bitCast(file.fd)) % sizes.files.len);
+        if (sizes.files[slot] != file) {
+            sizes.files[slot] = file;
+            sizes.sizes[slot] = switch (os.fstat(file.fd)) {
+                .ok => |stat| stat.size,
+                .err => 0,
+            };
+        }
+        return sizes.sizes[slot];
+    }
+};
+
 /// Read each entry that has its bytes from a mapping.
 fn readInstead(group: *Group, backend: *Backend) error{OutOfMemory}!void {
     const gpa = group.core.gpa;
     var total: u64 = 0;
     for (group.entries.items) |entry| {
-        if (isMapped(group, entry)) total +|= entry.size;
+        if (isMapped(entry)) total +|= entry.size;
     }
     const buffer = try group.core.buffers.acquire(std.math.cast(usize, total) orelse return error.OutOfMemory);
     group.mapped_buffer = buffer;
     var used: usize = 0;
     for (group.entries.items) |*entry| {
-        if (!isMapped(group, entry.*)) continue;
+        if (!isMapped(entry.*)) continue;
         const entry_size: usize = @intCast(entry.size);
         const target = buffer[used..][0..entry_size];
         used += entry_size;
@@ -94,17 +112,12 @@ fn readInstead(group: *Group, backend: *Backend) error{OutOfMemory}!void {
         read.* = .plain(backend, group, entry.file.?, entry.offset, target);
         read.single = true;
         entry.payload = target.ptr;
+        entry.mapping = null;
         group.reads_pending += 1;
         backend.submit(&read.completion);
     }
 }
 
-fn isMapped(group: *const Group, entry: Group.Entry) bool {
-    const place = @intFromPtr(entry.payload orelse return false);
-    if (entry.size == 0 or entry.file == null) return false;
-    for (group.mapped.items) |range| {
-        const first = @intFromPtr(range.mapping.bytes.ptr);
-        if (range.file == entry.file and place >= first and place < first + range.mapping.bytes.len) return true;
-    }
-    return false;
+fn isMapped(entry: Group.Entry) bool {
+    return entry.mapping != null and entry.size > 0;
 }

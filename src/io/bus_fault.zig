@@ -3,13 +3,14 @@
 //! puts a page of zeros there and notes the loss in the mapping, which becomes
 //! a `ReadError`; a fault anywhere else goes to the handler that was there before.
 //!
-//! The handler takes no lock and calls nothing but `mmap`.
+//! The handler takes no lock and calls nothing but `mmap`. Slots are taken and left, and
+//! the handler is installed, under the lock that spans forks.
 
 const std = @import("std");
 const linux = std.os.linux;
 const Mapping = @import("Mapping.zig");
 const limits = @import("../base/limits.zig");
-const Mutex = @import("../base/sync.zig").Mutex;
+const fork_lock = &@import("../base/sync.zig").fork_lock;
 
 const page = std.heap.page_size_min;
 
@@ -23,23 +24,21 @@ const Slot = struct {
 var slots: [limits.mappings_max]Slot = @splat(.{});
 /// Slots that were ever used, so that the handler need not look at all.
 var used = std.atomic.Value(usize).init(0);
-/// Guards taking and leaving a slot, and the handler's installation.
-var mutex: Mutex = .{};
 var before: linux.Sigaction = undefined;
 var is_passing_on: std.atomic.Value(bool) = .init(false);
 
 /// Before a mapping is touched by whom nobody else could warn: others may have put
 /// a handler over ours.
 pub fn ensure() void {
-    mutex.lock();
-    defer mutex.unlock();
+    fork_lock.lock();
+    defer fork_lock.unlock();
     install();
 }
 
 /// False when there are too many. The mapping must be whole already.
 pub fn watch(mapping: *Mapping) bool {
-    mutex.lock();
-    defer mutex.unlock();
+    fork_lock.lock();
+    defer fork_lock.unlock();
     install();
     for (&slots, 0..) |*slot, i| {
         if (slot.end.raw != 0) continue;
@@ -54,8 +53,8 @@ pub fn watch(mapping: *Mapping) bool {
 
 /// Nobody may touch the mapping any more. Nothing if it is not watched.
 pub fn unwatch(mapping: *Mapping) void {
-    mutex.lock();
-    defer mutex.unlock();
+    fork_lock.lock();
+    defer fork_lock.unlock();
     for (slots[0..used.raw]) |*slot| {
         if (slot.end.raw != 0 and slot.mapping == mapping) return slot.end.store(0, .release);
     }
@@ -104,10 +103,10 @@ fn repair(address: usize) bool {
         if (address < start or address >= std.mem.alignForward(usize, end, page)) continue;
         const place = std.mem.alignBackward(usize, address, page);
         const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .FIXED = true };
-        const returned = linux.mmap(@ptrFromInt(place), page, .{ .READ = true }, flags, -1, 0);
-        if (linux.errno(returned) != .SUCCESS) return false;
+        // Known before it can be seen: another thread may be reading the page, too.
         slot.mapping.?.lose(place - start);
-        return true;
+        const returned = linux.mmap(@ptrFromInt(place), page, .{ .READ = true }, flags, -1, 0);
+        return linux.errno(returned) == .SUCCESS;
     }
     return false;
 }

@@ -7,6 +7,7 @@ const array_type = @import("array_type.zig");
 const checksum_function = @import("checksum_function.zig");
 const entry_type = @import("entry_type.zig");
 const dataset_type = @import("dataset_type.zig");
+const example_function = @import("example_function.zig");
 const fork = @import("fork.zig");
 const gatherer_type = @import("gatherer_type.zig");
 const index_function = @import("index_function.zig");
@@ -29,7 +30,7 @@ var def: abi.ModuleDef = .{
     .free = free,
 };
 
-const methods = [_]abi.Method{ index_function.method, checksum_function.method, .{} };
+const methods = [_]abi.Method{ index_function.method, checksum_function.method, example_function.method, .{} };
 
 const slots = [_]abi.Slot{
     .{ .id = abi.slot.mod_exec, .value = &exec },

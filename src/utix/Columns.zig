@@ -145,7 +145,7 @@ pub fn finish(columns: *Columns) Allocator.Error!void {
     columns.shape_ids.clearAndFree(columns.gpa);
     columns.key_ids.clearAndFree(columns.gpa);
     inline for (.{ &columns.blocks, &columns.shapes, &columns.keys, &columns.segments.list }) |list| {
-        list.shrinkAndFree(columns.gpa, list.items.len);
+        list.* = .fromOwnedSlice(try list.toOwnedSlice(columns.gpa));
     }
 }
 

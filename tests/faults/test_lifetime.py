@@ -319,3 +319,63 @@ def test_the_script_runs_ahead_by_no_more_than_the_budget(tmp_path, io, prefetch
             finished = out.stat().st_size
             # The rows taken, the budget, and the group being built (a quarter of it).
             assert finished <= i + 1 + prefetch_rows + max(1, prefetch_rows // 4)
+
+
+OPENS_EACH_ROW = generator("""
+for i = 1, 2500 do
+  local h = loader:open_file(config.tar)
+  loader:add_entry(h, ".x", i, 100)
+  loader:finish_row()
+  loader:close_file(h)
+end
+""")
+
+
+@pytest.mark.parametrize("rows", ["loader", "dataset", "mapped"])
+def test_forks_while_rows_come_and_go(shard, rows):
+    """Threads give memory back all the time; a fork in the middle of it must not lock the child."""
+    out = expect_quiet_success(
+        run_python(
+            """
+            import os, signal, threading
+            from support import EVERY_ROW, load
+            from ultar_dataloader import DataLoader, Dataset
+            tar = config["tar"]
+            if config["rows"] == "loader":
+                loader = load(EVERY_ROW, tar=tar)
+            elif config["rows"] == "dataset":
+                loader = Dataset(tar, prefetch_bytes=200_000)
+            else:
+                loader = DataLoader(config["script"], {"tar": tar}, access="mmap", prefetch_rows=64)
+            is_over = threading.Event()
+            def churn():
+                while not is_over.is_set():
+                    for row in loader:
+                        if is_over.is_set():
+                            break
+            threads = [threading.Thread(target=churn, daemon=True) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            children = []
+            for round in range(40):
+                rows = iter(loader)
+                held = [next(rows) for _ in range(50)]
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(20)
+                    assert held[7].nbytes > 0 and len(held[7].to_dict()) > 0
+                    del rows, held
+                    os._exit(0)
+                children.append(pid)
+                if len(children) == 5:
+                    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 5
+                    children.clear()
+            is_over.set()
+            for thread in threads:
+                thread.join()
+            print("done")
+            """,
+            config={"tar": str(shard), "rows": rows, "script": OPENS_EACH_ROW},
+        )
+    )
+    assert out == "done\n"

@@ -146,7 +146,8 @@ class Stream(Streamable):
             raise ValueError("refilled batches depend on all rows before: they cannot be made by several workers")
         shared = self._with(worker=(worker, workers))
         start = self._progress.next_start(self._plan)
-        shared._progress = Progress(start._replace(phase=worker))
+        # Of the first step some elements may be delivered already: it is the first worker's.
+        shared._progress = Progress(start._replace(phase=worker, within=start.within if worker == 0 else 0))
         return shared
 
     def _whole_epoch(self, epoch: int | None) -> tuple[Split, int]:
