@@ -18,6 +18,8 @@ import ultar_dataloader as ultar
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 IMAGES = 512
+PATIENCE = 240
+"""Seconds, for machines that have other things to do."""
 # One thread a rank, and no name of this machine to be looked up.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
@@ -60,7 +62,7 @@ class Training:
 
     def kill_after(self, steps: int) -> None:
         """SIGKILL to every rank, so many steps on."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while any(len(lines) < steps for lines in self.lines()):
             assert self.process.poll() is None and time.monotonic() < deadline, self.output()
             time.sleep(0.02)
@@ -72,7 +74,7 @@ class Training:
     def output(self) -> str:
         """All that it printed, once it has ended."""
         try:
-            return self.process.communicate(timeout=120)[0]
+            return self.process.communicate(timeout=PATIENCE)[0]
         finally:
             self.process.kill()
 

@@ -154,25 +154,16 @@ def test_a_loaders_state_becomes_the_streams(dataset: Dataset, workers: int) -> 
         state = json.loads(json.dumps(adapted.stream_state(loader.state_dict())))
         stream.load_state_dict(state)
         assert numbers(stream) == epochs[1][stop:]
-        for others in (0, 2):
-            adapted = IterableDataset(dataset.shuffle(seed=9).shard(0, 2).batch(4))
-            adapted.load_state_dict(state)
-            adapted.set_epoch(state["epoch"])  # As loops do that set it always; no harm.
-            loader2 = DataLoader(adapted, batch_size=None, num_workers=others)
-            assert [numbers(loader2), numbers(loader2)] == [epochs[1][stop:], epochs[2]]
-        # Any number of ranks: they see the rest of the epoch, and the union of it is all of it.
-        resumed = dataset.shuffle(seed=9).shard(0, 1).batch(5)
+        resumed = IterableDataset(dataset.shuffle(seed=9).shard(0, 2).batch(4))
         resumed.load_state_dict(state)
-        rest = flat(numbers(resumed))
-        other = dataset.shuffle(seed=9).shard(1, 2).batch(4)
-        other.set_epoch(1)
-        before = flat(epochs[1][:stop] + numbers(other)[:stop])
-        assert set(rest + before) == set(range(ROWS)) and len(rest) == ROWS - min(ROWS, len(before))
+        resumed.set_epoch(state["epoch"])  # As loops do that set it always; no harm.
+        others = DataLoader(resumed, batch_size=None, num_workers=2)
+        assert [numbers(others), numbers(others)] == [epochs[1][stop:], epochs[2]]
         list(iterator)
         assert adapted.stream_state(loader.state_dict())["epoch"] == 2
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_epoch_is_what_is_before_and_after(dataset: Dataset, data: st.DataObject) -> None:
     """Whatever the rows, ranks, batches and workers are before an interruption, and after it."""

@@ -82,7 +82,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
             raise ValueError(f"index must be 'auto', 'require' or 'rebuild', got {index!r}")
         options = _loader.reading_options(io, access, threads, prefetch_rows, prefetch_bytes, on_error)
         # Absolute, as it may be opened again by a process that works elsewhere.
-        paths = tuple(dict.fromkeys(os.path.abspath(path) for path in _paths.expand(shards)))
+        paths = tuple(dict.fromkeys(map(_paths.absolute, _paths.expand(shards))))
         if index != "require":
             # First without threads and futures, which a million shards take seconds to pass through.
             stale = [path for path in paths if index == "rebuild" or not _index.is_fresh(path)]

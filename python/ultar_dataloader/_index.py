@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from . import _native, _paths, _progress, hdf5
+from . import _native, _paths, _progress, hdf5, raw
 from ._errors import ReadError
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def index(
     def build(path: str) -> IndexCounts | None:
         if not force and _is_up_to_date(path, format, rules):
             return None
+        if path.endswith("/"):
+            return _without_rules(path, rules, raw.renew(path, format))
         if hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.index(path, format=format))
         return _native.index_shard(path, format=format, rules=rules, check=False, verify=verify)
@@ -137,6 +139,8 @@ def check(
     rules = [_rule(rule) for rule in metadata_rules]
 
     def compare(path: str) -> IndexCounts:
+        if path.endswith("/"):
+            return _without_rules(path, rules, raw.check(path))
         if hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.check(path))
         return _native.index_shard(path, format="msgpack", rules=rules, check=True, verify=verify)
@@ -158,13 +162,13 @@ def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
 
 def _without_rules(path: str, rules: list[Rule], counts: IndexCounts) -> IndexCounts:
     if rules:
-        counts["warnings"].append(f"{path}: metadata rules do nothing here: HDF5 has no JSON members")
+        counts["warnings"].append(f"{path}: metadata rules do nothing with this container")
     return counts
 
 
 def index_path(path: str) -> str:
     """Where the index of a shard lies."""
-    return path + ".utix"
+    return path.rstrip("/") + ".utix"
 
 
 def is_fresh(path: str) -> bool:

@@ -362,13 +362,20 @@ class Gatherer:
     """Batches of rows as arrays, read by threads in the order of submission. Threads may share it."""
 
     def submit(self, rows: array[int], /) -> None:
-        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits."""
+        """Begin to read these rows, unsigned integers of 64 bits, as the next batch. Never waits.
+
+        Raises:
+            IndexError: There is no such row.
+            UltarError: It is closed, or was made before a fork.
+        """
 
     def take(self, /) -> tuple[Array | Ragged, ...]:
         """The oldest batch that was submitted, one part a field; `Ragged` where a shape begins with None.
 
         Raises:
-            FieldError, ReadError: A payload is not what its field says, or cannot be read.
+            FieldError: A payload is not what its field says, or there is none.
+            ReadError: A payload cannot be read.
+            MemoryError: There is no memory for the batch.
             UltarError: Nothing is submitted, it is closed, or was made before a fork.
         """
 
@@ -394,7 +401,9 @@ class Array:
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def dtype(self) -> str: ...  # NumPy's typestr, as "<u2".
+    def dtype(self) -> str:
+        """NumPy's typestr, as ``"<u2"``."""
+
     @property
     def nbytes(self) -> int: ...
     def __dlpack__(

@@ -52,10 +52,10 @@ class Store:
         digest = hashlib.blake2b(digest_size=16)
         for path, count in zip(self.paths, counts, strict=True):
             try:
-                size = os.path.getsize(path)
+                size = 0 if path.endswith("/") else os.path.getsize(path)
             except OSError as error:
                 raise ReadError(error.errno, f"{path}: {error.strerror}", path) from error
-            digest.update(f"{os.path.basename(path)}\0{size}\0{count}\n".encode(errors="surrogateescape"))
+            digest.update(f"{os.path.basename(path.rstrip('/'))}\0{size}\0{count}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def reader(self, keys: tuple[str, ...] | None, access: str) -> _native.RowReader:

@@ -9,16 +9,13 @@ gpa: std.mem.Allocator,
 refs: std.atomic.Value(u32) = .init(1),
 pool: *BufferPool,
 buffer: BufferPool.Buffer,
-/// Where the pool can be used: in the child of a fork its lock may be held by
-/// a thread that is not there.
-process: std.c.pid_t,
 
 pub fn create(gpa: std.mem.Allocator, pool: *BufferPool, size: usize) error{OutOfMemory}!*Block {
     const block = try gpa.create(Block);
     errdefer gpa.destroy(block);
     const buffer = try pool.acquire(size);
     pool.retain();
-    block.* = .{ .gpa = gpa, .pool = pool, .buffer = buffer, .process = std.c.getpid() };
+    block.* = .{ .gpa = gpa, .pool = pool, .buffer = buffer };
     return block;
 }
 
@@ -28,10 +25,8 @@ pub fn retain(block: *Block) void {
 
 pub fn release(block: *Block) void {
     if (block.refs.fetchSub(1, .acq_rel) != 1) return;
-    if (block.process == std.c.getpid()) {
-        block.pool.release(block.buffer);
-        block.pool.drop();
-    } else std.posix.munmap(block.buffer);
+    block.pool.release(block.buffer);
+    block.pool.drop();
     block.gpa.destroy(block);
 }
 

@@ -34,6 +34,11 @@ pub const Shard = struct {
     index: *Index,
     /// Its first row.
     first: u64,
+
+    /// Whether each entry is a file of its own, with stem and key as its name in a folder.
+    pub fn isFolder(shard: *const Shard) bool {
+        return std.mem.endsWith(u8, shard.path, "/");
+    }
 };
 
 /// A row by its shard and its record there.
@@ -111,7 +116,7 @@ const Opening = struct {
     }
 
     fn one(opening: *Opening, path: []const u8, diag: *Diagnostics) Index.Error!*Index {
-        const index_path = try std.mem.concatWithSentinel(opening.gpa, u8, &.{ path, ".utix" }, 0);
+        const index_path = try std.mem.concatWithSentinel(opening.gpa, u8, &.{ std.mem.trimEnd(u8, path, "/"), ".utix" }, 0);
         defer opening.gpa.free(index_path);
         return Index.open(opening.gpa, index_path, diag);
     }

@@ -252,7 +252,7 @@ class CacheFolder:
         try:
             self._write_file(temporary, tar_pieces(shard.start, blobs, shard.key))
             self._write_file(f"{temporary}.places", [places.tobytes()])
-            _native.index_shard(temporary, format="msgpack", rules=[], check=False)
+            _native.index_shard(temporary, format="msgpack", rules=[], check=False, verify=False)
             os.chmod(f"{temporary}.utix", self._mode)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{path}.utix")
