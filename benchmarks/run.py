@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import time
@@ -91,7 +90,7 @@ class Runner:
             "scale": self.scale,
             "views": trial.views,
             "batches": trial.task == "batches",
-            "picks": data.rows if trial.shuffled else math.ceil(trial.picks * min(1.0, self.scale)),
+            "picks": data.rows if trial.shuffled else _count(trial.picks, self.scale),
         }
         command = [sys.executable, "-m", f"{__package__}.worker", json.dumps(order), *options]
         try:
@@ -103,6 +102,10 @@ class Runner:
             entrant.failure = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
             return {}
         return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def _count(picks: int, scale: float) -> int:
+    return max(1, round(picks * min(1.0, scale))) if picks else 0
 
 
 def entrants_of(lines: list[Line], contestants: list[peers.Contestant]) -> dict[Trial, list[Entrant]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import pickle
@@ -13,6 +14,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ultar_dataloader as ultar
@@ -245,3 +247,14 @@ def test_what_a_loader_maps_is_unmapped_with_its_rows(tmp_path: Path) -> None:
     assert view[99_999] == ord("x")
     del view
     assert not is_mapped()
+
+
+def test_a_write_through_a_mapped_view_reaches_neither_the_file_nor_a_signal(make_shard: Callable[..., Path]) -> None:
+    """As PyTorch allows it, which has no tensors that cannot be written to."""
+    shard = make_shard({"a": {".bin": b"x" * 9000}})
+    before = shard.read_bytes()
+    row = ultar.Dataset(shard, access="mmap")[0]
+    view = np.frombuffer(row.view(".bin"), "u1")
+    ctypes.memset(view.ctypes.data, ord("y"), 5000)
+    assert row[".bin"] == b"y" * 5000 + b"x" * 4000
+    assert shard.read_bytes() == before

@@ -195,6 +195,15 @@ def test_archives_are_shards(archive: Path, script: str, config_of: Callable[[Pa
     assert len(ultar.Dataset(dataset.shards[1:]).where('metadata[".label"] == 4')) == 1
 
 
+def test_streams_and_arrays_of_payloads(archive: Path) -> None:
+    stream = ultar.Dataset(archive).shuffle(seed=3).batch(3, collate={".bin": ("u1", (None,))})
+    seen = []
+    for batch in stream:
+        values, offsets = (np.asarray(part) for part in batch[".bin"])
+        seen += [values[begin:end].tobytes() for begin, end in itertools.pairwise(offsets)]
+    assert sorted(seen) == sorted(PAYLOADS)
+
+
 def test_what_a_shard_is_by_its_name_and_by_its_bytes(archive: Path, tmp_path: Path) -> None:
     other = archive.rename(tmp_path / "shard-0")
     assert ultar.index(other).samples == len(PAYLOADS)

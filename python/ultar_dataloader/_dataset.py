@@ -89,7 +89,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         # Absolute, as it may be opened again by a process that works elsewhere.
         fetching = Fetching(storage_options)
         named = _paths.expand(shards, fetching.stores)
-        paths = tuple(dict.fromkeys(path if is_url(path) else os.path.abspath(path) for path in named))
+        paths = tuple(dict.fromkeys(path if is_url(path) else _paths.absolute(path) for path in named))
         self._store = Store(paths, fetching, prepare(paths, index, fetching))
         self._options = options
         self._keys: tuple[str, ...] | None = None

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from . import _native, _paths, _progress, _store_index, hdf5
+from . import _native, _paths, _progress, _store_index, hdf5, raw
 from ._errors import ReadError
 from ._fetching import Fetching
 from ._stores import is_url
@@ -125,6 +125,8 @@ def index(
             )
         if not force and _is_up_to_date(path, format, rules):
             return None
+        if path.endswith("/"):
+            return _without_rules(path, rules, raw.renew(path, format))
         if hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.index(path, format=format))
         return _native.index_shard(
@@ -159,6 +161,8 @@ def check(
     def compare(path: str) -> IndexCounts:
         if is_url(path):
             at, stores = _store_index.fetch(fetching.stores, path, any_age=True), fetching
+        elif path.endswith("/"):
+            return _without_rules(path, rules, raw.check(path))
         elif hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.check(path))
         else:
@@ -184,13 +188,13 @@ def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
 
 def _without_rules(path: str, rules: list[Rule], counts: IndexCounts) -> IndexCounts:
     if rules:
-        counts["warnings"].append(f"{path}: metadata rules do nothing here: HDF5 has no JSON members")
+        counts["warnings"].append(f"{path}: metadata rules do nothing with this container")
     return counts
 
 
 def index_path(path: str) -> str:
     """Where the index of a shard lies."""
-    return path + ".utix"
+    return path.rstrip("/") + ".utix"
 
 
 def is_fresh(path: str) -> bool:

@@ -3,7 +3,8 @@
 What exists under the very name that was given is taken as it is, whatever characters are
 in it. Else `{000..127}` (from, to, as wide as written) and `{a,b}` are expanded, then `*`,
 `?` and `[...]`. A folder stands for the `*.tar` directly in it, or if there are none for the
-shards of another container, which must be one. URLs of objects in stores are taken in the same way.
+shards of another container, which must be one; or for itself, where `raw.index` made an index
+of it, and ends in a slash then. URLs of objects in stores are taken in the same way.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def expand_one(path: str, stores: Stores | None = None) -> list[str]:
 def _files_of(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
+    if os.path.exists(f"{path.rstrip('/')}.utix"):
+        return [path.rstrip("/") + "/"]  # RAW: the folder itself is the shard.
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(path)):
         if container := container_of(name):
@@ -103,6 +106,11 @@ def container_of(name: str) -> str | None:
         if name.endswith(suffixes):
             return container
     return "TFRecord" if _NUMBERED_TFRECORD.search(name) else None
+
+
+def absolute(path: str) -> str:
+    """The path of a shard from the root on; a folder that is a shard keeps its slash."""
+    return os.path.abspath(path) + ("/" if path.endswith("/") else "")
 
 
 def _missing(path: str, message: str) -> ReadError:

@@ -73,13 +73,16 @@ class Store:
         digest = hashlib.blake2b(digest_size=16)
         for path, count in zip(self.paths, counts, strict=True):
             try:
-                size = self.fetching.stores.size(path) if is_url(path) else os.path.getsize(path)
+                size = 0 if path.endswith("/") else self._size(path)
             except StoreError as failure:
                 raise ReadError(failure.number, f"{path}: {failure.text}", path) from failure
             except OSError as error:
                 raise ReadError(error.errno, f"{path}: {error.strerror}", path) from error
-            digest.update(f"{os.path.basename(path)}\0{size}\0{count}\n".encode(errors="surrogateescape"))
+            digest.update(f"{os.path.basename(path.rstrip('/'))}\0{size}\0{count}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+    def _size(self, path: str) -> int:
+        return self.fetching.stores.size(path) if is_url(path) else os.path.getsize(path)
 
     def reader(self, keys: tuple[str, ...] | None, access: str) -> _native.RowReader:
         native = self.native()

@@ -156,9 +156,12 @@ pub fn openDirect(fd: fd_t) Result(fd_t) {
     return open(path, .{ .ACCMODE = .RDONLY, .CLOEXEC = true, .DIRECT = true }, 0);
 }
 
-/// All of a file, to read; shared with the page cache.
+/// All of a file, to read: the page cache's own pages. A consumer that writes into a
+/// view all the same (PyTorch has no tensors that refuse it) gets a page of its own
+/// instead of a signal, and the file does not change.
 pub fn mapFile(fd: fd_t, size: usize) Result([]align(std.heap.page_size_min) const u8) {
-    const returned = linux.mmap(null, size, .{ .READ = true }, .{ .TYPE = .SHARED }, fd, 0);
+    const flags: linux.MAP = .{ .TYPE = .PRIVATE, .NORESERVE = true };
+    const returned = linux.mmap(null, size, .{ .READ = true, .WRITE = true }, flags, fd, 0);
     return switch (linux.errno(returned)) {
         .SUCCESS => .{ .ok = @as([*]align(std.heap.page_size_min) const u8, @ptrFromInt(returned))[0..size] },
         else => |code| .{ .err = @intFromEnum(code) },

@@ -34,6 +34,11 @@ pub const Shard = struct {
     index: *Index,
     /// Its first row.
     first: u64,
+
+    /// Whether each entry is a file of its own, with stem and key as its name in a folder.
+    pub fn isFolder(shard: *const Shard) bool {
+        return std.mem.endsWith(u8, shard.path, "/");
+    }
 };
 
 /// A row by its shard and its record there.

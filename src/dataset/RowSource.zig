@@ -86,15 +86,35 @@ fn prefetch(source: *const RowSource, places: []const Dataset.Place, i: usize) v
 
 /// One row.
 pub fn add(source: *RowSource, engine: *Engine, place: Dataset.Place, diag: *Diagnostics) Error!void {
-    const index = source.view.dataset.shards.items[place.shard].index;
-    const file = try source.open(engine, place.shard, diag);
+    const shard = &source.view.dataset.shards.items[place.shard];
+    const index = shard.index;
+    const file = if (shard.isFolder()) null else try source.open(engine, place.shard, diag);
     const record = index.record(place.record);
     if (source.keys != null) try source.look(place.shard);
     for (record.keys, record.offsets, record.sizes) |key, offset, size| {
         if (source.keys != null and !source.wanted.items[key]) continue;
-        try engine.addEntry(file, index.keyText(key), record.offset +| offset, size);
+        const name = index.keyText(key);
+        if (file) |of_all| {
+            try engine.addEntry(of_all, name, record.offset +| offset, size);
+        } else try source.addFile(engine, shard.path, record.stem, name, size, diag);
     }
     try engine.finishRow();
+}
+
+/// An entry that is a file of a folder.
+fn addFile(source: *RowSource, engine: *Engine, folder: []const u8, stem: []const u8, key: []const u8, size: u64, diag: *Diagnostics) Error!void {
+    const path = try std.mem.concat(source.gpa, u8, &.{ folder, stem, key });
+    defer source.gpa.free(path);
+    const opened = try openPath(engine, path, diag);
+    if (opened.file.size != size) {
+        const got = opened.file.size;
+        try closeFile(engine, opened.handle);
+        diag.set(.read, "{s}: the file has {d} bytes, and had {d} when its folder was indexed", .{ path, got, size });
+        diag.setPath(path);
+        return error.ReadFailed;
+    }
+    try engine.addEntry(opened.file, key, 0, size);
+    try closeFile(engine, opened.handle); // Read all the same.
 }
 
 /// Which of the keys of a shard's index are wanted.
@@ -115,17 +135,25 @@ fn look(source: *RowSource, shard: u32) error{OutOfMemory}!void {
 
 fn open(source: *RowSource, engine: *Engine, shard: u32, diag: *Diagnostics) Error!*OpenFile {
     if (source.files.get(shard)) |known| return known.file;
-    if (source.files.evict()) |oldest| engine.closeFile(oldest.handle) catch |err| switch (err) {
-        error.BadHandle => {}, // Nobody else closes it.
-        error.OutOfMemory, error.Stopped => |known| return known,
-    };
+    if (source.files.evict()) |oldest| try closeFile(engine, oldest.handle);
     try source.files.reserve();
-    const handle = engine.openFile(source.view.dataset.shards.items[shard].path, diag) catch |err| switch (err) {
+    const opened = try openPath(engine, source.view.dataset.shards.items[shard].path, diag);
+    source.files.put(shard, opened);
+    return opened.file;
+}
+
+fn openPath(engine: *Engine, path: []const u8, diag: *Diagnostics) Error!OpenShards.File {
+    const handle = engine.openFile(path, diag) catch |err| switch (err) {
         error.ReadFailed, error.OutOfMemory, error.Stopped => |known| return known,
         // There are far fewer, by `dataset_files_max`.
         error.TooManyFiles => return diag.fail(error.ReadFailed, .other, "too many files are open", .{}),
     };
-    const file = engine.files.get(handle).?;
-    source.files.put(shard, .{ .handle = handle, .file = file });
-    return file;
+    return .{ .handle = handle, .file = engine.files.get(handle).? };
+}
+
+fn closeFile(engine: *Engine, handle: f64) Error!void {
+    engine.closeFile(handle) catch |err| switch (err) {
+        error.BadHandle => {}, // Nobody else closes it.
+        error.OutOfMemory, error.Stopped => |known| return known,
+    };
 }

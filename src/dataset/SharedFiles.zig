@@ -77,7 +77,9 @@ pub fn destroy(files: *SharedFiles) void {
 /// The file of a shard, for as long as the caller needs it, and then `release`.
 pub fn acquire(files: *SharedFiles, shard: u32, diag: *Diagnostics) error{ ReadFailed, OutOfMemory }!*OpenFile {
     if (files.find(shard)) |file| return file;
-    const path = files.dataset.shards.items[shard].path;
+    const of = &files.dataset.shards.items[shard];
+    const path = of.path;
+    if (of.isFolder()) return diag.fail(error.ReadFailed, .read, "{s}: rows of a folder cannot be read into declared arrays; use a function to collate them", .{path});
     // Without the lock, as it may take as long as the network.
     const opened = try File.open(path, diag);
     os.adviseFile(opened.fd, true); // We tell the kernel what to read ahead.

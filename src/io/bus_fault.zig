@@ -105,7 +105,7 @@ fn repair(address: usize) bool {
         const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .FIXED = true };
         // Known before it can be seen: another thread may be reading the page, too.
         slot.mapping.?.lose(place - start);
-        const returned = linux.mmap(@ptrFromInt(place), page, .{ .READ = true }, flags, -1, 0);
+        const returned = linux.mmap(@ptrFromInt(place), page, .{ .READ = true, .WRITE = true }, flags, -1, 0);
         return linux.errno(returned) == .SUCCESS;
     }
     return false;

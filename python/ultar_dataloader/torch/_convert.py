@@ -20,7 +20,7 @@ def tensors(batch: Any, *, pin: bool = False) -> Any:
     are of bytes); all else stays as it is, arrays of text, dates and objects among it.
 
     PyTorch has no read-only tensors. What comes from a view must not be written to: it is
-    the memory of a row, which others may share and which may be a mapped file.
+    the memory of a row, which others may share. No file changes by that, mapped or not.
 
     Args:
         batch: Of any nesting.

@@ -1,0 +1,139 @@
+"""RAW: a folder as a shard, where each entry of a row is a file of its own.
+
+The index of ``photos`` is ``photos.utix``, beside the folder. Stem and key of an entry are
+together its name in the folder, and it begins at 0: see docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
+
+from . import _native, _records
+from ._errors import IndexFormatError, ReadError, ShardFormatError
+
+if TYPE_CHECKING:
+    from ._native import IndexCounts
+
+__all__ = ["index"]
+
+_Row = tuple[str, list[_records.Member]]
+
+
+def index(
+    folder: str | os.PathLike[str],
+    rows: Literal["stem", "file"] = "stem",
+    *,
+    format: Literal["msgpack", "jsonl"] = "msgpack",
+) -> IndexCounts:
+    """Build the index of all files below a folder, beside it: ``photos.utix`` for ``photos``.
+
+    From then on the folder is a shard wherever a path is. Files whose name begins with a dot are
+    left out, as are folders; links to files count as files. Rows are in the order of stems.
+
+    Args:
+        folder: The folder.
+        rows: ``"stem"`` for a row of the files whose names are the same up to the first dot, as in
+            a tar; ``"file"`` for a row of each file.
+        format: Of the index, as for ``ultar_dataloader.index``.
+
+    Returns:
+        Counts of rows (``"samples"``), entries and bytes.
+
+    Raises:
+        ReadError: The folder, or one below it, cannot be read.
+        ShardFormatError: There is no file in it.
+        WriteError: The index cannot be written.
+        ValueError: `rows` is neither of the two.
+    """
+    if rows not in ("stem", "file"):
+        raise ValueError(f"rows must be 'stem' or 'file', got {rows!r}")
+    folder = os.fspath(folder).rstrip("/") or "/"
+    found = list(_rows(folder, rows))
+    if not found:
+        error = ShardFormatError(f"{folder}: there is no file in this folder, so there is nothing to index")
+        error.filename = folder
+        raise error
+    _records.write(folder, found, format)
+    return _counts(found)
+
+
+def renew(folder: str, format: Literal["msgpack", "jsonl"]) -> IndexCounts:
+    """Build an index anew, with rows as it has them."""
+    return index(folder, _rows_of(_native.Index(folder.rstrip("/") + ".utix")), format=format)
+
+
+def check(folder: str) -> IndexCounts:
+    """Compare the index that is there with the files.
+
+    Raises:
+        IndexFormatError: The index is malformed, or differs.
+        ReadError: The folder or the index cannot be read.
+    """
+    path = folder.rstrip("/") + ".utix"
+    stored = _native.Index(path)
+    found = list(_rows(folder.rstrip("/"), _rows_of(stored)))
+    for number in range(max(len(found), len(stored))):
+        wanted = [(found[number][0] + m.key, m.size) for m in found[number][1]] if number < len(found) else []
+        got = []
+        if number < len(stored):
+            record = stored[number]
+            names = [record["str_idx"] + key for key in record["keys"]]
+            got = list(zip(names, record["sizes"], strict=True))
+        if wanted != got:
+            error = IndexFormatError(f"{path}: differs from the folder: record {number}: wanted {wanted}, got {got}")
+            error.filename = path
+            raise error
+    return _counts(found)
+
+
+def _rows_of(stored: _native.Index) -> Literal["stem", "file"]:
+    """Which rows an index has: of one file each, as soon as two neighbours have one stem."""
+    records = (stored[i] for i in range(len(stored)))
+    last = None
+    for record in records:
+        if record["str_idx"] == last:
+            return "file"
+        last = record["str_idx"]
+    return "stem"
+
+
+def _rows(folder: str, rows: str) -> Iterator[_Row]:
+    parts = sorted(_split(name, size) for name, size in _files(folder, ""))
+    if rows == "file":
+        return ((stem, [member]) for stem, member in parts)
+    return ((stem, [member for _, member in group]) for stem, group in groupby(parts, key=lambda part: part[0]))
+
+
+def _files(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Name from the folder on, and size in bytes, of each file below it."""
+    try:
+        with os.scandir(os.path.join(folder, prefix)) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files(folder, f"{prefix}{entry.name}/")
+                elif entry.is_file():
+                    yield prefix + entry.name, entry.stat().st_size
+    except OSError as error:
+        path = error.filename or folder
+        raise ReadError(error.errno, f"{path}: cannot read: {error.strerror}", path) from error
+
+
+def _split(name: str, size: int) -> tuple[str, _records.Member]:
+    """Stem, and member, by the naming rule of docs/utix-format.md."""
+    dot = name.find(".", name.rfind("/") + 1)
+    stem = name if dot < 0 else name[:dot]
+    return stem, _records.Member(name[len(stem) :], 0, size)
+
+
+def _counts(found: list[_Row]) -> IndexCounts:
+    return {
+        "samples": len(found),
+        "entries": sum(len(members) for _, members in found),
+        "bytes": sum(member.size for _, members in found for member in members),
+        "warnings": [],
+    }
