@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from loadit_support import PER_SHARD, Made
 
 from ultar_dataloader import LoadIt
+
+from .support import PER_SHARD, Made
 
 
 @pytest.fixture(scope="session")

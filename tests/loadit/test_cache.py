@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loadit_support import COUNT, ITEMS, PER_SHARD, Made, run_all, shards_of, size_of, wait_for
 
 import ultar_dataloader as ultar
 from ultar_dataloader import CacheError, LoadIt, loadit
 from ultar_dataloader.loadit import preload_next_shard
+
+from .support import COUNT, ITEMS, PER_SHARD, Made, run_all, shards_of, size_of, wait_for
 
 
 class TestFolder:

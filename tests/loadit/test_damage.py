@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loadit_support import ITEMS, PER_SHARD, Made
 
 import ultar_dataloader as ultar
 from ultar_dataloader import CacheError, LoadIt
+
+from .support import ITEMS, PER_SHARD, Made
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut in a header": lambda path: os.truncate(path, 700),

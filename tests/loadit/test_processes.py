@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
-from loadit_support import COUNT, ITEMS, PER_SHARD, Made, shards_of, size_of, wait_for
 
 from ultar_dataloader import LoadIt
+
+from .support import COUNT, ITEMS, PER_SHARD, Made, shards_of, size_of, wait_for
 
 WORKER = """
 import random, sys, time
