@@ -80,7 +80,15 @@ values = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(texts, values, max_size=5))
 def test_values_arrive_as_themselves(config: dict[str, object]) -> None:
-    assert arrived(config) == dict(expected(config))
+    assert as_numbers(arrived(config)) == as_numbers(dict(expected(config)))
+
+
+def as_numbers(texts: Mapping[str, str]) -> dict[str, object]:
+    """Seventeen digits name one number, but the last of them may be rounded either way."""
+    return {
+        path: float(text.removeprefix("number ")) if text.startswith("number ") else text
+        for path, text in texts.items()
+    }
 
 
 class Registered(collections.abc.Mapping[str, object]):

@@ -19,6 +19,8 @@ T = TypeVar("T")
 _NOT_THERE = object()
 _ATTEMPTS = 3
 """At a shard that somebody damages as often as we make it."""
+_TRIES = 10
+"""At having all shards on disk, while others find some of them damaged."""
 
 
 class LoadIt(LazySequence[Any]):
@@ -269,13 +271,21 @@ class LoadIt(LazySequence[Any]):
         Raises:
             CacheError: `memory_limit` has no room for it, or it cannot be made.
         """
-        core = self._core
-        core.cache_all(background=False)
-        if not core.disk.all_there():
+        core, options = self._core, self._options
+        for _ in range(_TRIES):
+            core.cache_all(background=False)
+            if core.disk.all_there():
+                return
+            if options.create_it is None or options.memory_limit is not None:
+                break
+            # A shard that was found damaged is made anew by another thread or process just now.
+        if options.create_it is None:
             why = "there is no create_it to make what is missing"
-            if self._options.create_it is not None:
-                why = f"memory_limit, {self._options.memory_limit} bytes, has no room for all shards"
-            raise CacheError(f"{self.root_dir}: {why}")
+        elif options.memory_limit is not None:
+            why = f"memory_limit, {options.memory_limit} bytes, has no room for all shards"
+        else:
+            why = "shards are deleted as fast as they are made"
+        raise CacheError(f"{self.root_dir}: {why}")
 
     def finalize(self) -> None:
         """Declare the cache complete as it is: its length is that of the shards that were made.
