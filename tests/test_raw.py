@@ -124,3 +124,20 @@ def test_what_is_no_folder_of_files(tmp_path: Path) -> None:
         raw.index(tmp_path / "none")
     with pytest.raises(ultar.ReadError, match=r"no \*\.tar in this folder"):
         ultar.Dataset(tmp_path / "empty")
+
+
+def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
+    (folder.parent / "secret.txt").write_bytes(b"secret")
+    raw.index(folder, format="jsonl")
+    index = Path(f"{folder}.utix")
+    index.write_text(
+        '{"iidx":0,"offset":0,"str_idx":"../secret","keys":[".txt"],"offsets":[0],"sizes":[6]}\n', encoding="utf-8"
+    )
+    ds = ultar.Dataset(folder, index="require")
+    with pytest.raises(ultar.IndexFormatError, match="outside"):
+        ds[0]
+    with pytest.raises(ultar.IndexFormatError, match="outside"):
+        list(ds)
+    recipe = ROOT / "lua/recipes/raw.lua"
+    with pytest.raises(ultar.ScriptError, match="outside"):
+        list(ultar.DataLoader.from_file(recipe, {"folder": folder}))

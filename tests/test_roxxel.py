@@ -143,6 +143,20 @@ def test_what_is_no_archive_is_replaced(tmp_path: Path, caplog: pytest.LogCaptur
     Roxxel(str(path)).write([b"x"])
     assert path.read_bytes() == layout([b"x"])
     assert "Invalid signature in existing archive" in caplog.text
+    assert (tmp_path / "a.rox.damaged").read_bytes() == b"no archive" * 10
+
+
+def test_nobody_elses_records_are_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.rox"
+    Roxxel(str(path)).write([b"one"])
+
+    def payloads() -> Iterator[bytes]:
+        yield b"mine"
+        Roxxel(str(path)).write([b"theirs"])
+
+    with pytest.raises(ultar.WriteError, match="written by somebody else"):
+        Roxxel(str(path)).write(payloads())
+    assert path.read_bytes() == layout([b"one", b"theirs"])
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pickle
+import sys
 import threading
 import time
 from collections import Counter
@@ -94,7 +96,9 @@ def test_filter_and_flat_map(dataset: Dataset) -> None:
     for stream in (even, twice, even.batch(20, refill=True)):
         with pytest.raises(TypeError, match="not known"):
             len(stream)
-    assert len(even.batch(20)) == 3
+    with pytest.raises(TypeError, match="not known"):
+        len(even.batch(20))
+    assert len(even.shard(0, 2).batch(20)) == 2, "with several ranks each step has its batch"
 
 
 def test_repeat(dataset: Dataset) -> None:
@@ -224,6 +228,35 @@ def test_threads_share_an_iterator(dataset: Dataset, prefetch: int) -> None:
     for thread in threads:
         thread.join(60)
     assert Counter(n for mine in found for n in mine) == Counter(dict.fromkeys(range(ROWS), 20))
+
+
+@pytest.mark.parametrize("kind", ["rows", "mixture", "chained"])
+def test_threads_share_an_iterator_of_plain_rows(dataset: Dataset, kind: str) -> None:
+    """Without a pause between the end that one thread sees and what another one waits for."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(20):
+            stream = dataset.stream() if kind == "rows" else ultar.mix([dataset.shuffle(1), dataset[::2]])
+            it = iter(stream) if kind != "chained" else itertools.chain(dataset, dataset)
+            counts: list[int] = []
+            threads = [threading.Thread(target=lambda: counts.append(sum(1 for _ in it))) for _ in range(4)]  # noqa: B023
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            if kind != "chained":
+                assert sum(counts) == len(stream)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_refilling_is_for_one_rank_of_the_environment_too(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for stream in (dataset.shard().batch(3, refill=True), dataset.batch(3, refill=True).shard()):
+        with pytest.raises(ValueError, match="for one rank"):
+            list(stream)
 
 
 def test_arguments_are_checked(dataset: Dataset) -> None:

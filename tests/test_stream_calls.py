@@ -112,10 +112,12 @@ def test_an_error_of_a_function_names_its_row(dataset: Dataset) -> None:
 
 
 def test_a_function_cannot_end_the_data(dataset: Dataset) -> None:
-    def stops(row: LoadedRow) -> int:
+    def stops(row: Any) -> int:
         raise StopIteration
 
     for stream in (
+        dataset.batch(3, collate=stops),
+        dataset.batch(3, collate=stops).prefetch(2),
         dataset.map(stops),
         dataset.map(stops, 1),
         dataset.filter(stops).batch(3),

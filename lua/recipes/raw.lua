@@ -17,7 +17,11 @@ return {
       if number % ctx.world_size == ctx.rank then
         for i = 1, #row.keys do
           -- Stem and key are the file's name in the folder.
-          local file = loader:open_file(ctx.folder .. "/" .. row.str_idx .. row.keys[i])
+          local name = row.str_idx .. row.keys[i]
+          if ("/" .. name .. "/"):find("/../", 1, true) then
+            error(("the index of %s names a file outside of it: %s"):format(ctx.folder, name), 0)
+          end
+          local file = loader:open_file(ctx.folder .. "/" .. name)
           loader:add_entry(file, row.keys[i], 0, row.sizes[i])
           loader:close_file(file)
         end

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,8 +73,8 @@ class Version:
 class Options:
     """`storage_options`, checked."""
 
-    given: dict[str, Any]
-    """What is for the store itself."""
+    given: dict[str, Any] = field(repr=False)
+    """What is for the store itself; credentials are among it."""
     requests: int = 32
     deadline: float = 60.0
     timeout: float = 20.0

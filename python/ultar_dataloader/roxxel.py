@@ -16,10 +16,11 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, overload
+from itertools import count as count_from
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self, SupportsIndex, overload
 
 from . import _atomic, _optional
-from ._errors import ReadError, ShardFormatError
+from ._errors import ReadError, ShardFormatError, WriteError
 
 if TYPE_CHECKING:
     import numpy
@@ -247,13 +248,17 @@ def _footer_of(path: str) -> tuple[int, int] | None:
     """Records and bytes of payload of an archive; None where there is none that is whole."""
     try:
         with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size < _FOOTER.size:
-                return None
-            file.seek(size - _FOOTER.size)
-            count, data_size, magic = _FOOTER.unpack(file.read(_FOOTER.size))
+            return _footer(file)
     except FileNotFoundError:
         return None
+
+
+def _footer(file: BinaryIO) -> tuple[int, int] | None:
+    size = file.seek(0, os.SEEK_END)
+    if size < _FOOTER.size:
+        return None
+    file.seek(size - _FOOTER.size)
+    count, data_size, magic = _FOOTER.unpack(file.read(_FOOTER.size))
     is_whole = magic == _MAGIC and count >= 0 and data_size >= 0 and data_size + 8 * count + _FOOTER.size == size
     return (count, data_size) if is_whole else None
 
@@ -269,6 +274,7 @@ def _append(path: str, payloads: Iterator[bytes], max_bytes: int | None) -> byte
     left: bytes | None = None
     ends = array("q")
     with _atomic.replacing(path) as file:
+        before = _identity(path)
         size = _take_over(path, file, ends)
         for payload in chain([first], payloads):
             if max_bytes is not None and ends and size + len(payload) + 8 * (len(ends) + 1) + 24 > max_bytes:
@@ -279,20 +285,41 @@ def _append(path: str, payloads: Iterator[bytes], max_bytes: int | None) -> byte
             ends.append(size)
         file.write(ends)
         file.write(_FOOTER.pack(len(ends), size, _MAGIC))
+        if _identity(path) != before:
+            raise WriteError(None, f"{path}: was written by somebody else while it was appended to", path)
     name = os.path.basename(path)
     _log.info("Finalized shard %s - Records: %d, Data Bytes: %d", name, len(ends), size)
     return left
 
 
+def _identity(path: str) -> tuple[int, ...] | None:
+    """Which file it is, and of what age; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _take_over(path: str, file: _atomic.Output, ends: array[int]) -> int:
     """Copy the payloads of the archive at `path`, if there is one; their size."""
-    footer = _footer_of(path)
-    if footer is None:
-        if os.path.exists(path):
-            _log.warning("Invalid signature in existing archive. Overwriting/starting fresh... (%s)", path)
+    try:
+        old = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
         return 0
-    count, size = footer
-    with open(path, "rb") as old:
+    with old:
+        footer = _footer(old)
+        if footer is None:
+            if old.seek(0, os.SEEK_END) > 0:
+                # It may be all that is left of an archive, and somebody may want to save what can be.
+                kept = next(name for i in count_from(0) if not os.path.lexists(name := f"{path}.damaged{i or ''}"))
+                os.link(path, kept)
+                _log.warning(
+                    "Invalid signature in existing archive. Overwriting/starting fresh... (%s, kept as %s)", path, kept
+                )
+            return 0
+        count, size = footer
+        old.seek(0)
         rest = size
         while rest > 0 and (piece := old.read(min(rest, _COPY_BYTES))):
             file.write(piece)

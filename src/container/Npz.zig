@@ -152,6 +152,7 @@ fn beginDirectory(npz: *Npz, end_at: u64, diag: *Diagnostics) parts.Error!void {
     const size, const at = .{ npz.directory_size, npz.directory_at };
     if (at > end_at or size > end_at - at or size > limits.container_metadata_bytes_max) return npz.bad(diag, end_at, 0, "the end of the archive tells of {d} bytes of headers at {d}, which do not fit", .{ size, at });
     if (npz.count > size / central_bytes) return npz.bad(diag, end_at, 0, "the end of the archive tells of {d} members, and their headers have {d} bytes", .{ npz.count, size });
+    if (npz.count == 0 and size > 0) return npz.bad(diag, end_at, 0, "the end of the archive tells of no member, and of {d} bytes of headers", .{size});
     npz.state = if (npz.count == 0) .members else .directory;
 }
 
@@ -161,6 +162,7 @@ fn readEntries(npz: *Npz, diag: *Diagnostics) parts.Error!void {
         const entry = try npz.readEntry(number, &at, diag);
         if (!std.mem.endsWith(u8, entry.name, "/")) try npz.entries.append(npz.gpa, entry);
     }
+    if (at != npz.directory_size) return npz.bad(diag, npz.directory_at + at, 0, "the end of the archive tells of {d} members, whose headers end {d} bytes before they should", .{ npz.count, npz.directory_size - at });
     std.mem.sort(Entry, npz.entries.items, {}, Entry.isBefore);
 }
 

@@ -105,6 +105,11 @@ pub fn add(source: *RowSource, engine: *Engine, place: Dataset.Place, diag: *Dia
 fn addFile(source: *RowSource, engine: *Engine, folder: []const u8, stem: []const u8, key: []const u8, size: u64, diag: *Diagnostics) Error!void {
     const path = try std.mem.concat(source.gpa, u8, &.{ folder, stem, key });
     defer source.gpa.free(path);
+    if (leavesFolder(path[folder.len..])) {
+        diag.set(.index_format, "{s}: the index of a folder names a file outside of it", .{path});
+        diag.setPath(path);
+        return error.ReadFailed;
+    }
     const opened = try openPath(engine, path, diag);
     if (opened.file.size != size) {
         const got = opened.file.size;
@@ -115,6 +120,14 @@ fn addFile(source: *RowSource, engine: *Engine, folder: []const u8, stem: []cons
     }
     try engine.addEntry(opened.file, key, 0, size);
     try closeFile(engine, opened.handle); // Read all the same.
+}
+
+/// Indexes are not trusted: they may name what lies below their folder, and nothing else.
+fn leavesFolder(name: []const u8) bool {
+    if (std.mem.indexOfScalar(u8, name, 0) != null) return true;
+    var parts = std.mem.splitScalar(u8, name, '/');
+    while (parts.next()) |part| if (std.mem.eql(u8, part, "..")) return true;
+    return false;
 }
 
 /// Which of the keys of a shard's index are wanted.

@@ -227,6 +227,10 @@ fn dealloc(pipeline: *PipelineObject) callconv(.c) void {
 }
 
 fn next(pipeline: *PipelineObject) callconv(.c) ?*abi.Object {
+    // Waiting gives the GIL away, and another thread may drop what the caller has us in:
+    // `itertools.chain` does so at the end.
+    abi.Py_IncRef(&pipeline.head);
+    defer abi.Py_DecRef(&pipeline.head);
     // Null with nothing raised is StopIteration: the script is done.
     return tryNext(pipeline) catch null;
 }

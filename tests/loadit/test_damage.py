@@ -18,6 +18,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut in a header": lambda path: os.truncate(path, 700),
     "cut in a payload": lambda path: os.truncate(path, 8000),
     "cut before the end": lambda path: os.truncate(path, path.stat().st_size - 1024),
+    "cut behind a name": lambda path: os.truncate(path, path.read_bytes().find(b"000000000055.pkl") + 50),
     "empty": lambda path: os.truncate(path, 0),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "another one": lambda path: path.write_bytes(path.with_name("000000000100.tar").read_bytes()),

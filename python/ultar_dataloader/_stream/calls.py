@@ -98,7 +98,8 @@ class Ahead(Iterator[_Result]):
 
     def close(self) -> None:
         """Have the thread end, after what it is at."""
-        self._shared.stop()
+        if self._process == os.getpid():  # A child has no such thread, and the lock in whatever state.
+            self._shared.stop()
 
     __del__ = close
 

@@ -27,7 +27,7 @@ class Reached(NamedTuple):
 class Progress:
     """How far an iteration has come. The stream and its latest iterator share it."""
 
-    __slots__ = ("_counter", "_reached", "ended", "start", "started")
+    __slots__ = ("_counter", "_reached", "ended", "failed", "start", "started")
 
     def __init__(self, start: Start) -> None:
         self.reset(start)
@@ -39,6 +39,7 @@ class Progress:
         self._counter: itertools.count[int] | None = None
         self.started = False
         self.ended = False
+        self.failed = False
 
     def reach(self, reached: Reached) -> None:
         """What was delivered last."""
@@ -70,9 +71,11 @@ class Progress:
         return Start(epoch, split.position(steps), within, 0 if within else plan.worker[1] - 1)
 
     def next_start(self, plan: Plan) -> Start:
-        """Where the next iteration begins: there, or with the next epoch."""
+        """Where the next iteration begins: there, where an error ended this one, or with the next epoch."""
         if not self.started:
             return self.start
+        if self.failed:
+            return self.here(plan)
         return Start(_next_pass(plan, self.start.epoch), phase=plan.worker[0])
 
     def state(self, plan: Plan, fingerprint: str) -> dict[str, Any]:
@@ -83,6 +86,8 @@ class Progress:
     def after(self, plan: Plan, fingerprint: str, steps: int) -> dict[str, Any]:
         """The state that many steps from here."""
         here = self.here(plan)
+        if steps == 0:
+            return state.pack(plan, fingerprint, here, False)
         split = plan.split(here.epoch, here.position)
         return state.pack(plan, fingerprint, Start(here.epoch, split.position(steps)), False)
 
@@ -104,13 +109,14 @@ class StreamIterator(Iterator[Any]):
         self._fingerprint = fingerprint
         self._process = os.getpid()
         self._failure: BaseException | None = None
+        self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
         """Set `_next`, which gives the next element or raises."""
         progress = self._progress
-        progress.started = True
         rows = run.plain_rows(self._plan, progress.start)
+        progress.started = True
         if rows is None:
             self._next = _Elements(self._plan, progress).next
             return
@@ -120,7 +126,8 @@ class StreamIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         try:
-            return self._next()
+            with self._lock:
+                return self._next()
         except StopIteration:
             raise
         except BaseException as error:
@@ -132,6 +139,7 @@ class StreamIterator(Iterator[Any]):
         if self._failure is None:
             self._failure = error
             self._next = _closed
+            self._progress.failed = True
             return error
         after = UltarError("this iterator ended with an error before; its stream can be iterated from where it was")
         after.__cause__ = self._failure
@@ -170,7 +178,6 @@ class _Elements:
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self._progress = progress
         self._process = os.getpid()
-        self._lock = threading.Lock()
         elements = run.elements(plan, progress.start)
         if plan.depth != 0:
             elements = Ahead(elements, plan.depth, plan.source.bytes_ahead)
@@ -179,14 +186,13 @@ class _Elements:
     def next(self) -> Any:
         if self._process != os.getpid():
             raise UltarError("started before a fork")
-        with self._lock:
-            try:
-                value, *reached = next(self._elements)
-            except StopIteration:
-                self._progress.ended = True
-                raise
-            self._progress.reach(Reached._make(reached))
-            return value
+        try:
+            value, *reached = next(self._elements)
+        except StopIteration:
+            self._progress.ended = True
+            raise
+        self._progress.reach(Reached._make(reached))
+        return value
 
 
 def _end(progress: Progress) -> Iterator[NoReturn]:

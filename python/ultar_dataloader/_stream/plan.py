@@ -12,6 +12,7 @@ from .collate import Fields
 from .source import Source
 
 Calls = int | Literal["auto"]
+REFILL = "refilled batches are for one rank: several would end at different steps"
 
 
 class Stage(NamedTuple):
@@ -55,6 +56,8 @@ class Plan:
     def split(self, epoch: int, start: int = 0) -> Split:
         """The steps of an epoch from a place on."""
         rank, world_size = self.ranks
+        if self.refill and world_size > 1:
+            raise ValueError(REFILL)
         skipped: Sequence[int] = ()
         if self.skip_list or self.skip_ranges:
             skipped = skipped_places(self.source.order(epoch), self.skip_list, self.skip_ranges)

@@ -160,6 +160,9 @@ def _collated(plan: Plan, rows: list[Any], epoch: int, step: int) -> Any:
     assert not isinstance(plan.collate, Fields)
     try:
         return plan.collate(rows)
+    except StopIteration as error:
+        # It would look like the end of the data.
+        raise RuntimeError(f"collate raised StopIteration, step {step} of epoch {epoch}") from error
     except Exception as error:
         error.add_note(f"while collating {len(rows)} rows, step {step} of epoch {epoch}")
         raise

@@ -33,7 +33,7 @@ def pack(plan: Plan, fingerprint: str, start: Start, counts_worker: bool) -> dic
         "position": start.position,
     }
     if start.within:
-        state["within"] = [start.within, *plan.ranks]
+        state["within"] = [start.within, *plan.ranks, _unit(plan)]
     if counts_worker:
         state["worker"] = [*plan.worker, start.phase]
     return state
@@ -57,11 +57,12 @@ def unpack(plan: Plan, fingerprint: str, state: Mapping[str, Any]) -> Start:
     position = whole("position", state["position"], 0, len(source))
     within, phase = 0, plan.worker[0]
     if "within" in state:
-        within, *ranks = state["within"]
-        if tuple(ranks) != plan.ranks:
+        within, *where = state["within"]
+        here = (*plan.ranks, _unit(plan))
+        if tuple(where) != here:
             raise ValueError(
-                "the state was taken between the elements that one row gave, on rank {} of {}: it means nothing on "
-                "rank {} of {}".format(*ranks, *plan.ranks)
+                "the state was taken between the elements that one step gave, on rank {} of {} with batches of {}: it "
+                "means nothing on rank {} of {} with batches of {} (0: rows)".format(*where, *here)
             )
     if "worker" in state:
         number, workers, phase = state["worker"]
@@ -74,6 +75,11 @@ def unpack(plan: Plan, fingerprint: str, state: Mapping[str, Any]) -> Start:
     return Start(epoch, position, within, phase)
 
 
+def _unit(plan: Plan) -> int:
+    """What a step is: so many rows, or 0 for one row by itself."""
+    return 0 if plan.batch_size is None or plan.refill else plan.batch_size
+
+
 def _check_shape(state: Mapping[str, Any]) -> None:
     if not isinstance(state, Mapping):
         raise TypeError(f"a state must be a mapping, not {type(state).__name__}")
@@ -83,7 +89,7 @@ def _check_shape(state: Mapping[str, Any]) -> None:
         raise ValueError(f"not a state of this version: it has {', '.join(unknown)}")
     if state["version"] != VERSION:
         raise ValueError(f"the state has version {state['version']!r}, known is {VERSION}")
-    for name, length in (("within", 3), ("worker", 3)):
+    for name, length in (("within", 4), ("worker", 3)):
         values = state.get(name)
         if name in state and not (
             isinstance(values, (list, tuple)) and len(values) == length and all(isinstance(v, int) for v in values)

@@ -11,7 +11,7 @@ from .._split import Delivery, Split, Tail, whole
 from . import ranks, state
 from .collate import Fields
 from .iterator import Progress, StreamIterator
-from .plan import Plan, Stage
+from .plan import REFILL, Plan, Stage
 from .run import Start
 from .source import DatasetSource, Source
 from .streamable import Calls, Streamable
@@ -62,7 +62,9 @@ class Stream(Streamable):
             TypeError: That is not known before: there is a filter or flat_map, or no end.
         """
         plan = self._plan
-        kinds = [stage.kind for stage in (plan.stages if plan.batch_size is None or plan.refill else ()) + plan.after]
+        # With several ranks each step has its batch, if it is empty.
+        before = () if plan.batch_size is not None and plan.ranks[1] > 1 else plan.stages
+        kinds = [stage.kind for stage in (*before, *plan.after)]
         if plan.repeat is None or any(kind != "map" for kind in kinds):
             raise TypeError("how many elements the stream has is not known before it is iterated; see steps_per_epoch")
         worker, workers = plan.worker
@@ -185,7 +187,7 @@ class Stream(Streamable):
             if tail == "short" and world_size > 1:
                 raise ValueError(f'tail="short" is for one rank, not {world_size}: ranks would end at different steps')
             if self._plan.refill and world_size > 1:
-                raise ValueError(_REFILL)
+                raise ValueError(REFILL)
         return self._with(rank=rank, world_size=world_size, tail=tail or self._plan.tail)
 
     def _staged(
@@ -216,7 +218,7 @@ class Stream(Streamable):
         if refill and isinstance(how, Fields):
             raise ValueError("refill is for what comes behind filter and flat_map, and fields have neither before them")
         if refill and plan.world_size not in (None, 1):
-            raise ValueError(_REFILL)
+            raise ValueError(REFILL)
         size = whole("batch_size", size, 1, 2**31)
         tail: Tail | None = "drop" if drop_last else plan.tail
         return self._with(batch_size=size, collate=how, refill=bool(refill), tail=tail)
@@ -255,7 +257,7 @@ class Stream(Streamable):
             # Where it is unpickled nobody may know.
             rank, world_size = plan.ranks
             plan = replace(plan, rank=rank, world_size=world_size)
-        return _unpickle, (plan, self._progress.next_start(plan))
+        return _unpickle, (plan, self._progress.here(plan))
 
     def __repr__(self) -> str:
         plan = self._plan
@@ -269,9 +271,6 @@ class Stream(Streamable):
         if (plan.rank, plan.world_size) != (0, 1):
             shown.append("rank {} of {}".format(*plan.ranks))
         return f"<{type(self).__name__} {', '.join(shown)}>"
-
-
-_REFILL = "refilled batches are for one rank: several would end at different steps"
 
 
 def _unpickle(plan: Plan, start: Start) -> Stream:

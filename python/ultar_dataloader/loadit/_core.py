@@ -232,6 +232,7 @@ class Core:
         """End the threads. What is being written is finished; with `wait`, idle iterators are awaited, too."""
         self.crew.close()
         self.memory.shards.clear()
+        self.disk.rows.clear()  # Open files.
         for producer in self.crew.producers:
             if producer.thread is not threading.current_thread() and (wait or producer.request is not None):
                 # Not forever: an iterator may wait for something that never comes.

@@ -165,7 +165,11 @@ class LoadIt(LazySequence[Any]):
     def _item(self, index: int) -> Any:
         if self._calls_out:
             assert self._preload_fn is not None
-            self._core.preload(self._preload_fn(self, index))
+            try:
+                self._core.preload(self._preload_fn(self, index))
+            except (LookupError, StopIteration) as error:
+                # By itself it would be taken for the end of the items.
+                raise RuntimeError(f"preload_fn({index}): {type(error).__name__}: {error}") from error
         item = self._items.get(index, _NOT_THERE)
         return self._find(index) if item is _NOT_THERE else item
 

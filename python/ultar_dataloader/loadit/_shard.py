@@ -235,6 +235,8 @@ def read_whole(path: str, start: int) -> tuple[list[Blob], str]:
         name = b"%012d%s\0" % (start + len(blobs), key.encode())
         if not data.startswith(name, at):
             break
+        if len(data) < at + BLOCK:
+            break
         size = data[at + 124 : at + 135]
         count = int(size, 8) if size[0] < 0x80 else int.from_bytes(data[at + 125 : at + 136], "big")
         at += BLOCK
