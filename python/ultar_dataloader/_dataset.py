@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _loader, _native, _paths
-from ._errors import UltarError
 from ._fetching import Fetching
 from ._store import Store, prepare
 from ._stores import is_url
@@ -294,9 +293,11 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
         options = self._options
-        if self._store.has_urls:
-            raise UltarError("batches of fields are read from local shards only, not from object stores")
-        return self._store.native().gatherer(fields, access=options["access"], threads=options["threads"])
+        native = self._store.native()
+        stores = self._store.fetching if self._store.has_urls else None
+        if stores is not None:
+            stores.start()
+        return native.gatherer(fields, access=options["access"], threads=options["threads"], stores=stores)
 
     @property
     def _has_all_rows(self) -> bool:

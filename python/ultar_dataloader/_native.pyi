@@ -346,7 +346,13 @@ class Dataset:
         """What reads single rows in the calling thread: all their entries, or those of ``keys``."""
 
     def gatherer(
-        self, fields: Sequence[tuple[str, str, Sequence[int | None]]], /, *, access: str, threads: int
+        self,
+        fields: Sequence[tuple[str, str, Sequence[int | None]]],
+        /,
+        *,
+        access: str,
+        threads: int,
+        stores: _Stores | None,
     ) -> Gatherer:
         """What reads batches of rows into arrays, one a field.
 
@@ -357,6 +363,7 @@ class Dataset:
             access: ``"mmap"`` copies out of mapped shards, ``"read"`` and ``"direct"`` read;
                 ``"auto"`` maps shards where all of them together fit well into memory.
             threads: That copy; 0 for as many as are usual.
+            stores: As for `pipeline`, but started by the caller.
 
         Raises:
             ValueError: A field has a dtype that is not known, or is absurdly large.

@@ -79,7 +79,7 @@ fn once(gpa: std.mem.Allocator, dataset: *const Dataset, access: OpenFile.Access
     const files: *SharedFiles = try .create(gpa, dataset, .of(dataset, access));
     defer files.destroy();
     const is_stopping: std.atomic.Value(bool) = .init(false);
-    const copier: *Copier = try .create(gpa, dataset, &fields, files, &is_stopping);
+    const copier: *Copier = try .create(gpa, dataset, &fields, files, null, &is_stopping);
     defer copier.destroy(gpa);
     const batch: *Batch = try .create(gpa, fields.len, &.{ 3, 3, 23, 0, 9, 10, 11 });
     defer batch.destroy();

@@ -282,8 +282,6 @@ def test_a_stream_of_shards_in_a_bucket(bucket):
     again = made()
     again.load_state_dict(json.loads(json.dumps(begun.state_dict())))
     assert [batch["text"] for batch in again] == first[3:]
-    with pytest.raises(ultar.UltarError, match="local shards only"):
-        list(ds.batch(2, collate={".bin": ("u1", (5000,))}))
 
 
 def test_other_containers_in_a_bucket(bucket):
