@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from . import _native, _store_index
+from . import _native, _store_index, _store_paths
 from ._stores import Options, StoreError, Stores
 
 _END_SECONDS = 1.0
@@ -22,8 +22,8 @@ _END_SECONDS = 1.0
 class Fetching:
     """Stores for the pipelines of one loader. Threads start when something is asked for."""
 
-    def __init__(self, storage_options: Mapping[str, Any] | None) -> None:
-        self.stores = Stores(Options.parse(storage_options))
+    def __init__(self, storage_options: Mapping[str, Any] | None, logins: Mapping[str, str] | None = None) -> None:
+        self.stores = Stores(Options.parse(storage_options), logins)
         self.storage_options = None if storage_options is None else dict(storage_options)
         self.native = _native.Remote()
         self._servers = _Servers(self.native, self.stores)
@@ -38,7 +38,7 @@ class Fetching:
         """This, or in the child of a fork, where no thread is, another one like it."""
         if self._process == os.getpid() or not self.stores.is_used():
             return self
-        return Fetching(self.storage_options)
+        return Fetching(self.storage_options, self.stores.logins)
 
 
 class _Servers:
@@ -73,17 +73,20 @@ class _Servers:
     def _run(self) -> None:
         native = self._native
         while (job := native.next()) is not None:
-            number, kind, url, offset, size, is_short = job
+            number, kind, url, offset, size, object_size, is_short = job
             if is_short:
                 self._add()
             try:
                 if kind == "read":
-                    data, retries = self._stores.insist(partial(self._stores.read, url, offset, size))
+                    data, retries = self._stores.insist(partial(self._stores.read, url, offset, size, object_size))
                     native.answer(number, data, retries)
                     del data
                 elif kind == "size":
                     version, retries = self._stores.insist(partial(self._stores.version, url))
                     native.answer_size(number, version.size, retries)
+                elif kind == "list":
+                    names = _store_paths.entries(url, self._stores)
+                    native.answer(number, "".join(f"{name}\0" for name in names).encode(), 0)
                 else:
                     native.answer_local(number, _store_index.download(self._stores, url), 0)
             except StoreError as failure:

@@ -107,11 +107,14 @@ class Store:
         self._here()
         with self._lock:
             self._note_counts()
-        return _reopen, (self.paths, self.fetching.storage_options, self._counts)
+        # What was given by name. Keys of the environment and of profiles are not among it.
+        return _reopen, (self.paths, self.fetching.storage_options, self._counts, self.fetching.stores.logins)
 
 
-def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> Store:
-    fetching = Fetching(storage_options)
+def _reopen(
+    paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None, logins: dict[str, str]
+) -> Store:
+    fetching = Fetching(storage_options, logins)
     return Store(paths, fetching, prepare(paths, "require", fetching), counts)
 
 

@@ -31,11 +31,13 @@ def folder(stores: Stores) -> str:
     return os.path.join(base, "ultar-dataloader", "indexes")
 
 
-def path_of(stores: Stores, url: str, version: Version) -> str:
-    """The file for an index of this version of an object, there or not."""
+def path_of(stores: Stores, url: str, version: Version | None) -> str:
+    """The file for an index of this version of an object, or of a folder, there or not."""
     import hashlib  # Late, as in `_store`.
 
-    text = f"{stores.options.given.get('endpoint')}\0{url}\0{version.size}\0{version.e_tag}\0{version.modified}"
+    text = f"{stores.options.given.get('endpoint')}\0{url}"
+    if version is not None:
+        text += f"\0{version.size}\0{version.e_tag}\0{version.modified}"
     return os.path.join(folder(stores), hashlib.blake2b(text.encode(), digest_size=20).hexdigest() + SUFFIX)
 
 
@@ -84,6 +86,8 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
         ReadError: There is none, or none that is not older than the object.
     """
     try:
+        if url.endswith("/"):
+            return _fetch_raw(stores, url)
         of_shard, _ = stores.insist(partial(stores.version, url))
         try:
             of_index, _ = stores.insist(partial(stores.version, url + SUFFIX))
@@ -101,12 +105,49 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
         raise _read_error(url + SUFFIX, failure) from failure
 
 
+def _fetch_raw(stores: Stores, url: str) -> str:
+    try:
+        return download(stores, url.rstrip("/") + SUFFIX)
+    except StoreError as failure:
+        kept = path_of(stores, url, None)
+        if failure.number != errno.ENOENT or not os.path.exists(kept):
+            raise
+        return kept
+
+
+def has_raw_index(stores: Stores, url: str) -> bool:
+    """Whether a folder is a shard itself: its index is beside it, or was made on this machine.
+
+    Raises:
+        StoreError: The store cannot be asked.
+    """
+    try:
+        stores.size(url + SUFFIX)
+    except StoreError as failure:
+        if failure.number != errno.ENOENT:
+            raise
+        return os.path.exists(path_of(stores, url + "/", None))
+    return True
+
+
+def keep_raw(stores: Stores, url: str, data: bytes) -> list[str]:
+    """Put the index of a folder beside it, or else into the cache; and what to warn of."""
+    try:
+        stores.insist(partial(stores.put, url.rstrip("/") + SUFFIX, data))
+    except StoreError as failure:
+        path = path_of(stores, url, None)
+        _write(path, data)
+        return [f"{url}: the index stays in {path}: the store does not take it: {failure.text}"]
+    return []
+
+
 def any_index(stores: Stores, url: str) -> str:
     """A file with an index, given its URL or that of its object.
 
     Raises:
         ReadError: There is none.
     """
+    url = stores.bare(url)
     if not url.endswith(SUFFIX):
         return fetch(stores, url, any_age=True)
     try:
@@ -128,6 +169,11 @@ def find(fetching: Fetching, url: str, mode: str) -> str:
         except ReadError as error:
             if error.errno != errno.ENOENT or mode == "require":
                 raise
+    if url.endswith("/"):
+        from . import raw
+
+        raw.renew(url, "msgpack", fetching.stores)
+        return fetch(fetching.stores, url, any_age=True)
     return _build(fetching, url, format="msgpack", rules=[], verify=False)[0]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SCHEMES = ("s3", "gs", "az", "https", "http", "memory")
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
+_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)@", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _T = TypeVar("_T")
@@ -110,12 +111,19 @@ def is_url(path: object) -> bool:
     return isinstance(path, str) and "://" in path and _URL.fullmatch(path) is not None
 
 
+def without_login(url: str) -> tuple[str, str]:
+    """A URL as it may be shown, and the ``user:password`` that was before its host, or ""."""
+    match = _LOGIN.match(url)
+    return (match[1] + url[match.end() :], match[2]) if match else (url, "")
+
+
 def split(url: str) -> tuple[str, str, str]:
     """Scheme, bucket or host, and the object's path there.
 
     Raises:
         ValueError: There is no such scheme, or no bucket.
     """
+    url, _ = without_login(url)  # Here, as messages have it.
     match = _URL.fullmatch(url)
     scheme = match[1].lower() if match else ""
     if match is None or scheme not in SCHEMES:
@@ -159,8 +167,10 @@ def _obstore(url: str) -> Any:
 class Stores:
     """Stores by bucket, and what is known of their objects. For any thread."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, logins: Mapping[str, str] | None = None) -> None:
         self.options = options
+        self.logins = dict(logins or {})
+        """What URLs had before their host, by host."""
         self._lock = threading.Lock()
         self._stores: dict[tuple[str, str], Any] = {}
         self._versions: dict[str, Version] = {}
@@ -169,9 +179,26 @@ class Stores:
     def is_used(self) -> bool:
         return bool(self._stores)
 
+    def bare(self, url: str) -> str:
+        """A URL without user and password, which are kept for its host.
+
+        Raises:
+            ValueError: It is no URL of an object, or of a store where there is no such thing.
+        """
+        plain, login = without_login(url)
+        if login:
+            scheme, place, _ = split(plain)
+            if scheme not in ("http", "https"):
+                raise ValueError(f"{plain}: keys stand in storage_options, not in the URL")
+            with self._lock:
+                if self.logins.get(place) != login:
+                    self.logins[place] = login
+                    self._stores.pop((scheme, place), None)
+        return plain
+
     def store(self, url: str) -> tuple[Any, str]:
         """The store of a URL, and the object's path there."""
-        scheme, place, path = split(url)
+        scheme, place, path = split(self.bare(url))
         if scheme in ("http", "https"):
             from urllib.parse import unquote
 
@@ -208,6 +235,8 @@ class Stores:
             client.setdefault("allow_http", True)
         if scheme in ("http", "https"):
             options = {"retry_config": options["retry_config"]}
+            if login := self.logins.get(place):
+                client["default_headers"] = {**client.get("default_headers", {}), "authorization": _basic(login)}
         try:
             return obstore.store.from_url(url, client_options=client, **options)
         except Exception as error:
@@ -248,20 +277,28 @@ class Stores:
         with self._lock:
             self._versions.pop(url, None)
 
-    def read(self, url: str, offset: int, size: int) -> Any:
-        """Bytes of the object's version that is known, in one request.
+    def read(self, url: str, offset: int, size: int, object_size: int | None = None) -> Any:
+        """Bytes of the object's version that is known, or else becomes so, in one request.
+
+        Args:
+            object_size: In bytes, that the object must have.
 
         Raises:
             StoreError: Something else came, or the object was changed.
         """
-        known = self.version(url)
+        known = self.known(url)
         store, path = self.store(url)
+        if known is not None and offset + size > known.size:
+            raise StoreError(0, f"the object ends after {known.size} bytes")
         options: dict[str, Any] = {"range": (offset, offset + size)}
-        if known.e_tag is not None and not known.e_tag.startswith("W/"):
+        if known is not None and known.e_tag is not None and not known.e_tag.startswith("W/"):
             options["if_match"] = known.e_tag
         result = _obstore(url).get(store, path, options=options)
-        if difference := known.differs(Version.of(result.meta)):
+        found = Version.of(result.meta)
+        if difference := self.remember(url, found).differs(found):
             raise StoreError(errno.ESTALE, f"the object was changed while it was in use: {difference}")
+        if object_size not in (None, found.size):
+            raise StoreError(errno.ESTALE, f"the object has {found.size} bytes now, and had {object_size}")
         if tuple(result.range) != (offset, offset + size):
             first, end = result.range
             raise StoreError(errno.EIO, f"the store answered with bytes {first} to {end}", again=True)
@@ -302,6 +339,13 @@ class Stores:
                     raise StoreError(failure.number, text, retries=tries - 1) from error
             self.ending.wait(wait)
             pause = min(pause * 2, 5.0)
+
+
+def _basic(login: str) -> str:
+    from base64 import b64encode
+    from urllib.parse import unquote
+
+    return "Basic " + b64encode(unquote(login).encode()).decode()
 
 
 def _failure(error: BaseException) -> StoreError:

@@ -5,11 +5,9 @@ import io
 import random
 import time
 
-import pytest
-
-np = pytest.importorskip("numpy")
-
+import numpy as np
 import obstore
+import pytest
 
 import ultar_dataloader as ultar
 from ultar_dataloader import Dataset, FieldError, ReadError
