@@ -88,7 +88,7 @@ class _Servers:
                     names = _store_paths.entries(url, self._stores)
                     native.answer(number, "".join(f"{name}\0" for name in names).encode(), 0)
                 else:
-                    native.answer_local(number, _store_index.download(self._stores, url), 0)
+                    native.answer_local(number, _store_index.of_script(self._stores, url), 0)
             except StoreError as failure:
                 native.fail(number, failure.number, failure.text, failure.retries)
             except BaseException as error:

@@ -141,6 +141,28 @@ def keep_raw(stores: Stores, url: str, data: bytes) -> list[str]:
     return []
 
 
+def of_script(stores: Stores, index_url: str) -> str:
+    """A file with the index of that URL, or the one that was built here for its object.
+
+    Raises:
+        StoreError: There is none.
+    """
+    try:
+        return download(stores, index_url)
+    except StoreError as failure:
+        url = index_url.removesuffix(SUFFIX)
+        if failure.number != errno.ENOENT or url == index_url:
+            raise
+        try:
+            version, _ = stores.insist(partial(stores.version, url))
+            kept = path_of(stores, url, version)
+        except StoreError:
+            kept = path_of(stores, url + "/", None)
+        if not os.path.exists(kept):
+            raise
+        return kept
+
+
 def any_index(stores: Stores, url: str) -> str:
     """A file with an index, given its URL or that of its object.
 
@@ -195,19 +217,30 @@ def build(
     stores = fetching.stores
     if fits is not None:
         try:
-            if fits(fetch(stores, url, any_age=False)):
+            path = fetch(stores, url, any_age=False)
+            if fits(path):
+                if path == path_of(stores, url, stores.version(url)) and not url.startswith("http"):
+                    # Of a dataset, which writes to no store.
+                    _put(stores, url, path)
                 return None
         except ReadError as error:
             if error.errno != errno.ENOENT:
                 raise
     path, counts = _build(fetching, url, **how)
+    if refusal := _put(stores, url, path):
+        counts["warnings"].append(f"{url}: the index stays in {path}: the store does not take it: {refusal}")
+    return counts
+
+
+def _put(stores: Stores, url: str, path: str) -> str | None:
+    """Put an index beside its object; else why not."""
+    with open(path, "rb") as file:
+        data = file.read()
     try:
-        with open(path, "rb") as file:
-            data = file.read()
         stores.insist(partial(stores.put, url + SUFFIX, data))
     except StoreError as failure:
-        counts["warnings"].append(f"{url}: the index stays in {path}: the store does not take it: {failure.text}")
-    return counts
+        return failure.text
+    return None
 
 
 def _build(fetching: Fetching, url: str, **how: Any) -> tuple[str, IndexCounts]:

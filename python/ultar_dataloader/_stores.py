@@ -128,6 +128,8 @@ def split(url: str) -> tuple[str, str, str]:
     scheme = match[1].lower() if match else ""
     if match is None or scheme not in SCHEMES:
         raise ValueError(f"{url}: URLs of objects begin with {', '.join(f'{name}://' for name in SCHEMES)}")
+    if scheme in ("http", "https") and "?" in url:
+        raise ValueError(f"{url.partition('?')[0]}: it has a query, as signed URLs have: those are not understood")
     if not match[2]:
         raise ValueError(f"{url}: there is no bucket or host in it")
     return scheme, match[2], match[3]
