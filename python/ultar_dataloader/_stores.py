@@ -218,7 +218,7 @@ class Stores:
             return memory_store(place)
         from datetime import timedelta  # These are of use only here.
 
-        from ._profile import s3_profile
+        from ._profile import endpoint_of, s3_profile
 
         url = f"{scheme}://{place}"
         obstore = _obstore(url)
@@ -232,8 +232,7 @@ class Stores:
         elif scheme == "s3":
             options = {**s3_profile(options), **options}
         options.pop("profile", None)
-        endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-        if scheme == "http" or (scheme == "s3" and str(endpoint).startswith("http://")):
+        if scheme == "http" or endpoint_of(scheme, options).startswith("http://"):
             client.setdefault("allow_http", True)
         if scheme in ("http", "https"):
             options = {"retry_config": options["retry_config"]}
@@ -365,6 +364,8 @@ def _failure(error: BaseException) -> StoreError:
         return StoreError(errno.EINVAL, "the server sends whole objects and no ranges of them")
     if name == "GenericError":
         status = _STATUS.search(str(error))
+        if status and status[1] == "404":
+            return StoreError(errno.ENOENT, text)  # The bucket, or what has no name of its own.
         again = int(status[1]) in _AGAIN if status else "builder error" not in text
         return StoreError(errno.EIO, text, again)
     if isinstance(error, (ValueError, ImportError, NotImplementedError)) or name == "NotSupportedError":

@@ -14,6 +14,8 @@ from typing import Any
 
 KEY, SECRET = "test-key", "test-secret"
 BUCKET = "tests"
+PUBLIC = "public"
+"""A bucket for everybody."""
 START_SECONDS = 60
 
 
@@ -33,7 +35,8 @@ class Server:
             "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        config.write_text(json.dumps({"identities": [identity]}))
+        everybody = {"name": "anonymous", "actions": [f"{may}:{PUBLIC}" for may in ("Read", "Write", "List")]}
+        config.write_text(json.dumps({"identities": [identity, everybody]}))
         (folder / "data").mkdir()
         roles = ("master", "volume", "filer", "s3")
         ports = _free_ports(2 * len(roles))
