@@ -34,6 +34,10 @@ class Fetching:
         """Have somebody answer. Called by pipelines that wait."""
         self._servers.start()
 
+    def close(self) -> None:
+        """Give up whatever is asked for, now and from here on."""
+        self._servers.close()
+
     def here(self) -> Fetching:
         """This, or in the child of a fork, where no thread is, another one like it."""
         if self._process == os.getpid() or not self.stores.is_used():

@@ -344,6 +344,9 @@ class _Run:
                 done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield waiting.pop(future), future.result
+        except BaseException:
+            self.fetching.close()  # What a store is asked for is not waited for.
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -51,6 +51,14 @@ def endpoint_of(scheme: str, options: Mapping[str, Any]) -> str:
     return str(next(filter(None, found), ""))
 
 
+def basic(login: str) -> str:
+    """The header for ``user:password``, as a URL has it."""
+    from base64 import b64encode
+    from urllib.parse import unquote
+
+    return "Basic " + b64encode(unquote(login).encode()).decode()
+
+
 def _file(variable: str, name: str) -> str:
     return os.environ.get(variable) or os.path.join(os.path.expanduser("~"), ".aws", name)
 

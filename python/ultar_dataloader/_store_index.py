@@ -47,11 +47,11 @@ def download(stores: Stores, index_url: str) -> str:
     Raises:
         StoreError: It cannot be had, or the file not be written.
     """
-    version, _ = stores.insist(partial(stores.version, index_url))
+    version = stores.look(index_url)
     path = path_of(stores, index_url, version)
     if os.path.exists(path):
         return path
-    data, _ = stores.insist(partial(_whole, stores, index_url, version))
+    data, _ = stores.ask(partial(_whole, stores, index_url, version))
     try:
         _write(path, data)
     except OSError as error:
@@ -88,9 +88,9 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
     try:
         if url.endswith("/"):
             return _fetch_raw(stores, url)
-        of_shard, _ = stores.insist(partial(stores.version, url))
+        of_shard = stores.look(url)
         try:
-            of_index, _ = stores.insist(partial(stores.version, url + SUFFIX))
+            of_index = stores.look(url + SUFFIX)
         except StoreError as failure:
             if failure.number != errno.ENOENT:
                 raise
@@ -133,7 +133,7 @@ def has_raw_index(stores: Stores, url: str) -> bool:
 def keep_raw(stores: Stores, url: str, data: bytes) -> list[str]:
     """Put the index of a folder beside it, or else into the cache; and what to warn of."""
     try:
-        stores.insist(partial(stores.put, url.rstrip("/") + SUFFIX, data))
+        stores.ask(partial(stores.put, url.rstrip("/") + SUFFIX, data))
     except StoreError as failure:
         path = path_of(stores, url, None)
         _write(path, data)
@@ -154,7 +154,7 @@ def of_script(stores: Stores, index_url: str) -> str:
         if failure.number != errno.ENOENT or url == index_url:
             raise
         try:
-            version, _ = stores.insist(partial(stores.version, url))
+            version = stores.look(url)
             kept = path_of(stores, url, version)
         except StoreError:
             kept = path_of(stores, url + "/", None)
@@ -237,7 +237,7 @@ def _put(stores: Stores, url: str, path: str) -> str | None:
     with open(path, "rb") as file:
         data = file.read()
     try:
-        stores.insist(partial(stores.put, url + SUFFIX, data))
+        stores.ask(partial(stores.put, url + SUFFIX, data))
     except StoreError as failure:
         return failure.text
     return None
@@ -245,7 +245,7 @@ def _put(stores: Stores, url: str, path: str) -> str | None:
 
 def _build(fetching: Fetching, url: str, **how: Any) -> tuple[str, IndexCounts]:
     try:
-        version, _ = fetching.stores.insist(partial(fetching.stores.version, url))
+        version = fetching.stores.look(url)
     except StoreError as failure:
         raise _read_error(url, failure) from failure
     path = path_of(fetching.stores, url, version)

@@ -65,7 +65,7 @@ def _one(base: str, path: str, stores: Stores) -> list[str]:
     """An object, or the shards in a folder, as `_paths.expand_one` has them."""
     if path and not path.endswith("/"):
         try:
-            stores.insist(partial(stores.version, base + path))
+            stores.look(base + path)
             return [base + path]
         except StoreError as failure:
             if failure.number != errno.ENOENT or base.startswith("http"):
@@ -98,7 +98,7 @@ def entries(url: str, stores: Stores) -> list[str]:
     """
     url = stores.bare(url).rstrip("/")
     base, store, folder = _listable(url, stores)
-    found, _ = stores.insist(partial(_obstore(url).list_with_delimiter, store, folder or None))
+    found, _ = stores.ask(partial(_obstore(url).list_with_delimiter, store, folder or None))
     for meta in found["objects"]:
         stores.remember(base + meta["path"], Version.of(meta))
     names = [meta["path"] for meta in found["objects"]] + [name.rstrip("/") for name in found["common_prefixes"]]
@@ -114,7 +114,7 @@ def files_below(url: str, stores: Stores) -> list[tuple[str, int]]:
         StoreError: It cannot be listed.
     """
     base, store, folder = _listable(url, stores)
-    found, _ = stores.insist(partial(_list, base, store, folder, True))
+    found, _ = stores.ask(partial(_list, base, store, folder, True))
     start = len(folder) + 1 if folder else 0
     return [(meta["path"][start:], meta["size"]) for meta in found]
 
@@ -153,7 +153,7 @@ def _matches(key: str, pattern: str) -> bool:
 def _listed(base: str, folder: str, is_deep: bool, stores: Stores) -> dict[str, None]:
     """The keys under a folder, in order, whose versions are known from here on."""
     store, _ = stores.store(base)
-    found, _ = stores.insist(partial(_list, base, store, folder, is_deep))
+    found, _ = stores.ask(partial(_list, base, store, folder, is_deep))
     for meta in found:
         stores.remember(base + meta["path"], Version.of(meta))
     return dict.fromkeys(sorted(meta["path"] for meta in found))

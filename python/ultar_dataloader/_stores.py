@@ -26,6 +26,8 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
 _LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)@", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_LOOK_SECONDS = 0.1
+"""Between two looks whether to go on waiting."""
 _T = TypeVar("_T")
 
 
@@ -218,7 +220,7 @@ class Stores:
             return memory_store(place)
         from datetime import timedelta  # These are of use only here.
 
-        from ._profile import endpoint_of, s3_profile
+        from ._profile import basic, endpoint_of, s3_profile
 
         url = f"{scheme}://{place}"
         obstore = _obstore(url)
@@ -237,7 +239,7 @@ class Stores:
         if scheme in ("http", "https"):
             options = {"retry_config": options["retry_config"]}
             if login := self.logins.get(place):
-                client["default_headers"] = {**client.get("default_headers", {}), "authorization": _basic(login)}
+                client["default_headers"] = {**client.get("default_headers", {}), "authorization": basic(login)}
         try:
             return obstore.store.from_url(url, client_options=client, **options)
         except Exception as error:
@@ -261,13 +263,17 @@ class Stores:
         with self._lock:
             return self._versions.get(url)
 
-    def size(self, url: str) -> int:
-        """In bytes, asked for as long as it takes.
+    def look(self, url: str) -> Version:
+        """`version`, asked for as long as it takes.
 
         Raises:
             StoreError: It cannot be had.
         """
-        return self.insist(partial(self.version, url))[0].size
+        return self.known(url) or self.ask(partial(self.version, url))[0]
+
+    def size(self, url: str) -> int:
+        """In bytes. Raises what `look` does."""
+        return self.look(url).size
 
     def remember(self, url: str, version: Version) -> Version:
         """The version that counts: what was known first."""
@@ -313,6 +319,30 @@ class Stores:
         _obstore(url).put(store, path, data)
         self.forget(url)
 
+    def ask(self, work: Callable[[], _T]) -> tuple[_T, int]:
+        """`insist`, for threads of users: Ctrl-C and `ending` do not wait for a request.
+
+        Raises:
+            StoreError: As `insist`, or it was given up.
+        """
+        outcome: list[tuple[_T, int] | BaseException] = []
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                outcome.append(self.insist(work))
+            except BaseException as error:
+                outcome.append(error)
+            done.set()
+
+        threading.Thread(target=run, name="ultar-ask", daemon=True).start()
+        while not done.wait(_LOOK_SECONDS):
+            if self.ending.is_set():
+                raise StoreError(errno.ECANCELED, "the store was closed")
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
     def insist(self, work: Callable[[], _T]) -> tuple[_T, int]:
         """Try until it succeeds, cannot, or the deadline is over; and how many tries were in vain.
 
@@ -340,13 +370,6 @@ class Stores:
                     raise StoreError(failure.number, text, retries=tries - 1) from error
             self.ending.wait(wait)
             pause = min(pause * 2, 5.0)
-
-
-def _basic(login: str) -> str:
-    from base64 import b64encode
-    from urllib.parse import unquote
-
-    return "Basic " + b64encode(unquote(login).encode()).decode()
 
 
 def _failure(error: BaseException) -> StoreError:
