@@ -204,6 +204,21 @@ def test_rows_outlive_everything(folder: Path) -> None:
     assert ids([dataset[7]]) == [7], "opened again"
 
 
+def test_rows_that_are_held_one_by_one_share_mappings(dataset: Dataset) -> None:
+    """A process may have 65,530 of them, and who gives up every other row must not make more."""
+
+    def mappings() -> int:
+        return Path("/proc/self/maps").read_text().count("\n")
+
+    count = len(dataset)
+    rows = [dataset[i % count] for i in range(4000)]
+    before = mappings()
+    del rows[::2]
+    rows += [dataset[i % count] for i in range(100)]
+    assert mappings() < before + 100
+    assert [row.values() for row in rows[:5]] == [dataset[i].values() for i in (1, 3, 5, 7, 9)]
+
+
 def test_threads_share_a_dataset(dataset: Dataset) -> None:
     wrong: list[int] = []
 
