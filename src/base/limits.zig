@@ -58,8 +58,6 @@ pub const read_threads_max = 64;
 /// Reads of what is cached that a thread makes before it hands them over: each time it
 /// wakes the engine's thread, which costs as much as several reads.
 pub const read_share_max = 64;
-/// Reads from which on a second thread copies faster than it is told to.
-pub const async_bytes_min = 64 * 1024;
 /// Times in a row that the kernel may say "try again" (EAGAIN, EINTR) before a
 /// read fails: far beyond chance, and still over within milliseconds.
 pub const read_retries_max = 1000;
