@@ -26,7 +26,7 @@ def find_weed() -> str | None:
 
 
 class Server:
-    """Runs until `stop`. Buckets come into being with the first object in them."""
+    """Runs until `stop`, on what is in the folder. Buckets come into being with the first object in them."""
 
     def __init__(self, weed: str, folder: Path) -> None:
         config = folder / "s3.json"
@@ -37,7 +37,7 @@ class Server:
         }
         everybody = {"name": "anonymous", "actions": [f"{may}:{PUBLIC}" for may in ("Read", "Write", "List")]}
         config.write_text(json.dumps({"identities": [identity, everybody]}))
-        (folder / "data").mkdir()
+        (folder / "data").mkdir(exist_ok=True)
         roles = ("master", "volume", "filer", "s3")
         ports = _free_ports(2 * len(roles))
         command = [weed, "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"]
