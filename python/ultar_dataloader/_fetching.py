@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from . import _native, _store_index, _store_paths
+from . import _asking, _native, _store_index, _store_paths
 from ._stores import Options, StoreError, Stores
 
 _END_SECONDS = 1.0
@@ -119,3 +119,4 @@ def _end() -> None:
     until = time.monotonic() + _END_SECONDS
     for one in servers:
         one.join(until)
+    _asking.join(until)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._asking import EndedError, apart
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -26,8 +28,6 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
 _LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)@", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
-_LOOK_SECONDS = 0.1
-"""Between two looks whether to go on waiting."""
 _T = TypeVar("_T")
 
 
@@ -325,23 +325,10 @@ class Stores:
         Raises:
             StoreError: As `insist`, or it was given up.
         """
-        outcome: list[tuple[_T, int] | BaseException] = []
-        done = threading.Event()
-
-        def run() -> None:
-            try:
-                outcome.append(self.insist(work))
-            except BaseException as error:
-                outcome.append(error)
-            done.set()
-
-        threading.Thread(target=run, name="ultar-ask", daemon=True).start()
-        while not done.wait(_LOOK_SECONDS):
-            if self.ending.is_set():
-                raise StoreError(errno.ECANCELED, "the store was closed")
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
-        return outcome[0]
+        try:
+            return apart(partial(self.insist, work), self.ending)
+        except EndedError:
+            raise StoreError(errno.ECANCELED, "the store was closed") from None
 
     def insist(self, work: Callable[[], _T]) -> tuple[_T, int]:
         """Try until it succeeds, cannot, or the deadline is over; and how many tries were in vain.
