@@ -185,9 +185,8 @@ def _cut(samples: list[_names.Sample]) -> list[str]:
     names = [part.name for sample in samples for part in sample.parts if len(os.fsencode(part.name)) > _NAME_MAX]
     if not names:
         return []
-    return [
-        f"wids reads {_NAME_MAX} bytes of a name, and {len(names):,} are longer, so it may see other samples: {names[0]!r}"
-    ]
+    count = f"{len(names):,} name{' is' if len(names) == 1 else 's are'} longer"
+    return [f"wids reads {_NAME_MAX} bytes of a name, and may see other samples, as {count}: {names[0]!r}"]
 
 
 def _md5(shard: str) -> str:
