@@ -76,6 +76,8 @@ class Headers:
                         at, f"wanted member {info.name!r} of {info.size} bytes, got {part.name!r} of {part.size}"
                     )
                 return info.offset
+            if info.offset_data > part.offset:
+                break
             self._pass(info)
             at = self._tar.offset
         raise self._odd(begin, f"no member of the tar has its payload at {part.offset}, where {part.name!r} should be")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _records
+from .._progress import count_text
 
 if TYPE_CHECKING:
     from .._native import Index
@@ -95,5 +96,5 @@ def left_out(passed: list[str], reader: str) -> list[str]:
     """A warning about members that another loader does not see, if there are any."""
     if not passed:
         return []
-    count = f"{len(passed):,} member{'' if len(passed) == 1 else 's'}"
-    return [f"{count} left out, as {reader} passes over such names: {passed[0]!r}{' …' if len(passed) > 1 else ''}"]
+    count, more = count_text(len(passed), "member"), " …" if len(passed) > 1 else ""
+    return [f"{count} left out, as {reader} passes over such names: {passed[0]!r}{more}"]

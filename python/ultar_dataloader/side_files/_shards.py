@@ -31,12 +31,16 @@ def each(
     `fetching`, shards must be local.
     """
 
-    def local(path: str) -> IndexCounts:
-        if fetching is None and is_url(path):
-            raise ValueError(f"{path}: side files of this kind are beside local shards only")
-        return work(path)
+    def refuse_urls(paths: list[str]) -> None:
+        if url := next((path for path in paths if fetching is None and is_url(path)), None):
+            raise ValueError(f"{url}: side files of this kind are beside local shards only")
 
-    return _index.Run(local, title, progress, fetching or Fetching(None), plan).over(shards, jobs, on_error)
+    def planned(paths: list[str]) -> None:
+        refuse_urls(paths)
+        plan(paths)
+
+    refuse_urls(_paths.listed(shards))
+    return _index.Run(work, title, progress, fetching or Fetching(None), planned).over(shards, jobs, on_error)
 
 
 def tars_only(path: str, reader: str) -> None:

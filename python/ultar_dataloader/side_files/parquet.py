@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _atomic, _index, _native, _optional, _paths, _records
 from .._errors import IndexFormatError
+from .._progress import count_text
 from . import _shards
 
 if TYPE_CHECKING:
@@ -276,9 +277,10 @@ def _matched(
     stems = {record["str_idx"] for record in records}
     extra = [stem for stem in rows if stem not in stems]
     warnings = []
-    for names, text in ((without, "samples without a row"), (extra, "rows without a sample")):
+    for names, noun, lacking in ((without, "sample", "row"), (extra, "row", "sample")):
         if names:
-            warnings.append(f"{side}: {len(names):,} {text}: {names[0]!r}{' …' if len(names) > 1 else ''}")
+            more = " …" if len(names) > 1 else ""
+            warnings.append(f"{side}: {count_text(len(names), noun)} without a {lacking}: {names[0]!r}{more}")
     return metadata, warnings
 
 
