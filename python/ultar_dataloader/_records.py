@@ -50,43 +50,76 @@ def write(
         for number, ((stem, members), values) in enumerate(each):
             members = sorted(members, key=lambda member: member.offset)
             first = members[0].offset
-            record: dict[str, Any] = {
-                "iidx": number,
-                "offset": first,
-                "str_idx": stem,
-                "keys": [member.key for member in members],
-                "offsets": [member.offset - first for member in members],
-                "sizes": [member.size for member in members],
-            }
-            if values:
-                record["metadata"] = dict(values)
-            pieces.append(pack(record))
+            keys = [member.key for member in members]
+            offsets = [member.offset - first for member in members]
+            sizes = [member.size for member in members]
+            pieces.append(pack(number, first, stem, keys, offsets, sizes, dict(values)))
             if len(pieces) == 4096:
                 file.write(b"".join(pieces))
                 pieces.clear()
         file.write(b"".join(pieces))
 
 
-def _json(record: Mapping[str, Any]) -> bytes:
+def _json(
+    iidx: int,
+    offset: int,
+    stem: str,
+    keys: list[str],
+    offsets: list[int],
+    sizes: list[int],
+    metadata: dict[str, Any],
+) -> bytes:
+    record = {"iidx": iidx, "offset": offset, "str_idx": stem, "keys": keys, "offsets": offsets, "sizes": sizes}
+    if metadata:
+        record["metadata"] = metadata
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
-def _msgpack(value: Any) -> bytes:
-    """The smallest form of a value."""
+def _msgpack(
+    iidx: int,
+    offset: int,
+    stem: str,
+    keys: list[str],
+    offsets: list[int],
+    sizes: list[int],
+    metadata: dict[str, Any],
+) -> bytes:
+    return b"".join(
+        (
+            b"\x87\xa4iidx" if metadata else b"\x86\xa4iidx",
+            _int(iidx),
+            b"\xa6offset",
+            _int(offset),
+            b"\xa7str_idx",
+            _str(stem),
+            b"\xa4keys",
+            _head(len(keys), 0x90, 16, _ARRAY),
+            *map(_str, keys),
+            b"\xa7offsets",
+            _head(len(offsets), 0x90, 16, _ARRAY),
+            *map(_int, offsets),
+            b"\xa5sizes",
+            _head(len(sizes), 0x90, 16, _ARRAY),
+            *map(_int, sizes),
+            *((b"\xa8metadata", _value(metadata)) if metadata else ()),
+        )
+    )
+
+
+def _value(value: Any) -> bytes:
     # By type and not by `isinstance`, which is slower, and would take a bool for an int.
     kind = type(value)
+    if kind is str:
+        return _str(value)
     if kind is int:
         return _int(value)
-    if kind is str:
-        octets = os.fsencode(value)
-        return _head(len(octets), 0xA0, 32, _STR) + octets
-    if kind is list:
-        return _head(len(value), 0x90, 16, _ARRAY) + b"".join(map(_msgpack, value))
-    if kind is dict:
-        octets = b"".join([_msgpack(part) for pair in value.items() for part in pair])
-        return _head(len(value), 0x80, 16, _MAP) + octets
     if kind is float:
         return b"\xcb" + struct.pack(">d", value)
+    if kind is list:
+        return _head(len(value), 0x90, 16, _ARRAY) + b"".join(map(_value, value))
+    if kind is dict:
+        octets = b"".join([part for name, item in value.items() for part in (_str(name), _value(item))])
+        return _head(len(value), 0x80, 16, _MAP) + octets
     return _CONSTANTS[value]
 
 
@@ -107,8 +140,16 @@ def _int(value: int) -> bytes:
     return bytes((tag,)) + value.to_bytes(size, signed=True)
 
 
+def _str(text: str) -> bytes:
+    octets = os.fsencode(text)
+    return _head(len(octets), 0xA0, 32, _STR) + octets
+
+
 def _head(number: int, small: int, below: int, forms: Sequence[tuple[int, int]]) -> bytes:
+    """The smallest form of an integer, or of what goes before that many bytes or items."""
     if number < below:
         return bytes((small | number,))
-    tag, size = next(form for form in forms if number < 1 << (8 * form[1]))
-    return bytes((tag,)) + number.to_bytes(size)
+    for tag, size in forms:
+        if number < 1 << (8 * size):
+            return bytes((tag,)) + number.to_bytes(size)
+    raise OverflowError(f"{number} is more than msgpack holds")
