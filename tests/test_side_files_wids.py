@@ -113,6 +113,7 @@ def test_where_urls_lead(tmp_path: Path) -> None:
         ('{"wids_version": 1, "shardlist": "a.tar"}', "shardlist: wanted a list, got a string"),
         (listing({"nsamples": 1}), r"shardlist\[0\]\.url: wanted a string, got null"),
         (listing({"url": "a\0.tar", "nsamples": 1}), r"shardlist\[0\]\.url: wanted a string"),
+        (listing({"url": "\ud800.tar", "nsamples": 1}), r'url: wanted a string, got "\\ud800.tar"'),
         (listing({"url": "a.tar"}), r"shardlist\[0\]\.nsamples: wanted a whole number, got null"),
         (listing({"url": "a.tar", "nsamples": "1"}), 'nsamples: wanted a whole number, got "1"'),
         (listing({"url": "a.tar", "nsamples": -1}), "nsamples: wanted a whole number, got -1"),

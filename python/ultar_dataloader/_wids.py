@@ -152,9 +152,18 @@ def _list_of_objects(path: str, value: object, where: str) -> list[dict[str, Any
 
 def _text(path: str, of: dict[str, Any], name: str, where: str) -> str:
     value = of.get(name)
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or "\0" in value or not _is_utf8(value):
         raise bad(path, f"{where}{'.' if where else ''}{name}: wanted a string, got {_shown(value)}")
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether it can be: JSON may have halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _count(path: str, of: dict[str, Any], name: str, where: str) -> int:

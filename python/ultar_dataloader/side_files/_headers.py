@@ -35,12 +35,14 @@ class Headers:
         try:
             self._file = open(path, "rb")  # noqa: SIM115
         except OSError as error:
-            raise ReadError(error.errno, f"{path}: cannot open: {error.strerror}", path) from error
+            raise self._unread(error) from error
         try:
             # It reads the first member, which no tar that has an index is without.
             self._tar = tarfile.TarFile(fileobj=self._file, mode="r", encoding="utf-8", errors="surrogateescape")
-        except (tarfile.TarError, ValueError) as error:
+        except (tarfile.TarError, ValueError, OSError) as error:
             self._file.close()
+            if isinstance(error, OSError):
+                raise self._unread(error) from error
             raise self._odd(0, f"no header is there: {error}") from error
         except BaseException:
             self._file.close()
@@ -86,17 +88,25 @@ class Headers:
         """Offset behind the last member, in bytes: of the end marker, where there is one."""
         at = self._end
         while True:
-            self._file.seek(at)
-            block = self._file.read(BLOCK)
+            block = self._block(at)
             if len(block) < BLOCK or not any(block):
                 return at
             self._pass(self._member(at))
             at = self._tar.offset
 
-    def _member(self, at: int) -> tarfile.TarInfo:
-        self._file.seek(at)
+    def _block(self, at: int) -> bytes:
         try:
+            self._file.seek(at)
+            return self._file.read(BLOCK)
+        except OSError as error:
+            raise self._unread(error) from error
+
+    def _member(self, at: int) -> tarfile.TarInfo:
+        try:
+            self._file.seek(at)
             info = tarfile.TarInfo.fromtarfile(self._tar)
+        except OSError as error:
+            raise self._unread(error) from error
         except (tarfile.TarError, ValueError, OverflowError) as error:
             raise self._odd(at, f"wanted a tar header, got {error}") from error
         if self._tar.offset <= at:
@@ -106,6 +116,9 @@ class Headers:
     def _pass(self, info: tarfile.TarInfo) -> None:
         if info.isreg():
             self._passed(info)
+
+    def _unread(self, error: OSError) -> ReadError:
+        return ReadError(error.errno, f"{self._path}: cannot read: {error.strerror}", self._path)
 
     def _odd(self, at: int, text: str) -> IndexFormatError:
         error = bad(self._blame, f"does not describe {self._path}: at offset {at}: {text}")

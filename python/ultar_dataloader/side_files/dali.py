@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Component", "index", "read", "write"]
 
-_WHITE = re.compile(r"[\s\0]")
+_WHITE = re.compile(r"[\s\0]", re.ASCII)
 _SHORT_NAME = 99
 """Bytes of a name that every tar has in the header itself. Of longer ones `wds2idx` may have the wrong offset."""
 
