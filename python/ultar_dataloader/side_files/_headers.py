@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from .._errors import IndexFormatError, ReadError
@@ -16,6 +15,8 @@ from ._names import Part
 from ._shards import bad
 
 BLOCK = 512
+_MALFORMED = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
+"""What `tarfile` raises on headers that are none, too many, or of an absurd size."""
 
 
 class Headers:
@@ -39,7 +40,7 @@ class Headers:
         try:
             # It reads the first member, which no tar that has an index is without.
             self._tar = tarfile.TarFile(fileobj=self._file, mode="r", encoding="utf-8", errors="surrogateescape")
-        except (tarfile.TarError, ValueError, OSError) as error:
+        except (*_MALFORMED, OSError) as error:
             self._file.close()
             if isinstance(error, OSError):
                 raise self._unread(error) from error
@@ -51,9 +52,7 @@ class Headers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def start_of(self, part: Part, *, look: bool = False) -> int:
@@ -107,8 +106,8 @@ class Headers:
             info = tarfile.TarInfo.fromtarfile(self._tar)
         except OSError as error:
             raise self._unread(error) from error
-        except (tarfile.TarError, ValueError, OverflowError) as error:
-            raise self._odd(at, f"wanted a tar header, got {error}") from error
+        except _MALFORMED as error:
+            raise self._odd(at, f"wanted a tar header, got {error or type(error).__name__}") from error
         if self._tar.offset <= at:
             raise self._odd(at, f"member {info.name!r} has a size below 0")
         return info

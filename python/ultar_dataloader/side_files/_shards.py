@@ -39,8 +39,9 @@ def each(
         refuse_urls(paths)
         plan(paths)
 
-    refuse_urls(_paths.listed(shards))
-    return _index.Run(work, title, progress, fetching or Fetching(None), planned).over(shards, jobs, on_error)
+    named = _paths.listed(shards)
+    refuse_urls(named)  # Before a store is asked for them.
+    return _index.Run(work, title, progress, fetching or Fetching(None), planned).over(named, jobs, on_error)
 
 
 def tars_only(path: str, reader: str) -> None:

@@ -219,8 +219,8 @@ def _from(path: str, side: str, told: list[list[Component]]) -> list[tuple[str, 
                 stem, key = _records.split(name)
                 stems.append(stem)
                 members.append(_records.Member(key, offset, payload))
-            if other := next((stem for stem in stems if stem != stems[0]), None):
-                raise _bad(side, number, f"wanted members with one stem, got {stems[0]!r} and {other!r}")
+            if len(distinct := sorted(set(stems))) > 1:
+                raise _bad(side, number, f"wanted members with one stem, got {distinct[0]!r} and {distinct[1]!r}")
             records.append((stems[0], members))
         headers.end()
     return records
