@@ -49,4 +49,5 @@ def apart(work: Callable[[], _T], ending: threading.Event) -> _T:
 def join(until: float) -> None:
     """Wait for threads that were left behind, to a time of `time.monotonic`."""
     for thread in list(_threads):
-        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():  # Not in the child of a fork.
+            thread.join(max(0.0, until - time.monotonic()))
