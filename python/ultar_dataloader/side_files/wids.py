@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
@@ -158,7 +157,7 @@ def _opened(shard: str, fetching: Fetching, force: bool = False) -> tuple[_nativ
         return *_shards.opened(shard, force=force), _shards.size_of(shard)
     path = _store_index.find(fetching, shard, "rebuild" if force else "auto")
     try:
-        version, _ = fetching.stores.insist(partial(fetching.stores.version, shard))
+        version = fetching.stores.look(shard)
     except StoreError as failure:
         raise ReadError(failure.number or None, f"{shard}: {failure.text}", shard) from failure
     return _native.Index(path), [], version.size
