@@ -56,11 +56,10 @@ class Core:
     def after_fork(self) -> None:
         """In the child, which has none of the threads. Iterators are left as they are: they are the parent's."""
         _left_behind.append(self.crew)
-        closed, shards = self.crew.closed, self.memory.shards
+        closed = self.crew.closed
         self._start_anew()
         self.crew.closed = closed
-        self.memory = Memory(self.options.max_cache_size)
-        self.memory.shards = shards.copy()
+        self.memory.after_fork()
         self.disk.after_fork()
 
     @property
@@ -120,8 +119,9 @@ class Core:
 
     def open(self, number: int) -> Shard | None:
         """A shard from disk into memory; None when it is not there, or somebody is at it."""
-        if number in self.disk.rows:
-            return self.load(number)  # It is open, and nothing of it changes.
+        shard = self.disk.opened(number)
+        if shard is not None:
+            return self._found(number, shard)
         lock = self.disk.try_lock(number, shared=True)
         if lock is None:
             return None
@@ -137,9 +137,11 @@ class Core:
                 raise
             logger.warning("making a shard anew: %s", error)
             return None
-        if shard is not None:
-            self.memory.add(number, shard)
-            self.crew.deliver(shard)
+        return None if shard is None else self._found(number, shard)
+
+    def _found(self, number: int, shard: Shard) -> Shard:
+        self.memory.add(number, shard)
+        self.crew.deliver(shard)
         return shard
 
     def repair(self, shard: Shard) -> bool:
@@ -232,7 +234,7 @@ class Core:
         """End the threads. What is being written is finished; with `wait`, idle iterators are awaited, too."""
         self.crew.close()
         self.memory.shards.clear()
-        self.disk.rows.clear()  # Open files.
+        self.disk.close()
         for producer in self.crew.producers:
             if producer.thread is not threading.current_thread() and (wait or producer.request is not None):
                 # Not forever: an iterator may wait for something that never comes.

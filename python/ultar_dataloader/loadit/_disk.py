@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import threading
 import time
+import weakref
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,12 +29,12 @@ from ._evict import SUFFIXES, clean, make_room
 from ._locks import Lock, LockFile
 from ._metadata import Metadata
 from ._options import Options
-from ._shard import KEYS, Blob, Rows, Shard, places_of, read_whole, tar_pieces
+from ._packed import KEYS, Blob, places_of, read_whole, tar_pieces
+from ._rows import Rows
+from ._shard import Shard
 
 _INDEX_BYTES = 96
 """A record of an index, at most: what is set aside before a shard is written."""
-_OPEN_MAX = 1024
-"""Shards that are kept open: less where the process may have few files open."""
 
 
 class CacheFolder:
@@ -52,9 +52,8 @@ class CacheFolder:
         """Of each shard that is known: the number of the item after its last one."""
         self.ended: str | None = None
         """"end" or "cut" once it is known that no shard follows."""
-        self.rows: dict[int, Rows] = {}
-        """The shards that are open. None where memory is limited: what is evicted must be gone."""
-        self._open_max = max(16, min(_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        self.rows: weakref.WeakValueDictionary[int, Rows] = weakref.WeakValueDictionary()
+        """The shards that are open, and those in memory. None where memory is limited: what is evicted must be gone."""
         self._reset()
         if options.create_it is not None:
             self._create()
@@ -168,6 +167,11 @@ class CacheFolder:
         self.refresh()
         return self.ended is not None and all(map(self.there, range(len(self.ends))))
 
+    def opened(self, number: int) -> Shard | None:
+        """A shard that is open, or was: each read of it says whether the file is still the same."""
+        rows = self.rows.get(number)
+        return None if rows is None else Shard(rows.start, rows, rows.key, rows.path)
+
     def load(self, number: int) -> Shard | None:
         """A shard that is on disk; None where it is not. Needs a share in its lock.
 
@@ -175,13 +179,13 @@ class CacheFolder:
             CacheError: What is there is not that shard.
             ReadError: It cannot be read.
         """
+        shard = self.opened(number)
+        if shard is not None:
+            return shard
         start, end = self.span(number)
         path = self.path(start)
-        rows = self.rows.get(number)
-        if rows is not None:
-            return Shard(start, rows, rows.key, path)
         try:
-            shard = self._load(number, start, path)
+            shard = self._load(number, start, end - start, path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -200,21 +204,25 @@ class CacheFolder:
         error.filename = path
         return error
 
-    def _load(self, number: int, start: int, path: str) -> Shard:
+    def _load(self, number: int, start: int, count: int, path: str) -> Shard:
         if not os.path.exists(path + ".utix"):
             raise FileNotFoundError
         if self._limit is not None:
             # In memory: an open file would keep its place on the disk once it is evicted.
             return Shard(start, *read_whole(path, start), path)
-        rows = Rows.open(path, start)
-        while len(self.rows) >= self._open_max:
-            self.rows.pop(next(iter(self.rows)), None)
-        self.rows[number] = rows
+        rows = self.rows[number] = Rows(path, start, count)
         return Shard(start, rows, rows.key, path)
 
     def forget(self, number: int) -> None:
         """Look at the file again before it is read next."""
-        self.rows.pop(number, None)
+        rows = self.rows.pop(number, None)
+        if rows is not None:
+            rows.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for number in list(self.rows):
+            self.forget(number)
 
     def store(self, number: int, shard: Shard, blobs: Sequence[Blob], *, evict: bool) -> bool:
         """Write a shard, and add it to the layout. Needs its lock. Whether there was room for it.

@@ -19,6 +19,8 @@ T = TypeVar("T")
 _NOT_THERE = object()
 _ATTEMPTS = 3
 """At a shard that somebody damages as often as we make it."""
+_IN_A_ROW = 3
+"""Shards that are entered in turn until all of them are taken to be wanted; by chance it is rarely more."""
 _TRIES = 10
 """At having all shards on disk, while others find some of them damaged."""
 
@@ -111,11 +113,13 @@ class LoadIt(LazySequence[Any]):
         self._options = options
         self._core = core = Core(options)
         weakref.finalize(self, core.close)
+        self._disk, self._memory = core.disk, core.memory
         # The shard used last, its items, and its number.
         self._last: Shard | None = None
         self._items: dict[int, Any] = {}
         self._number: int | None = None
-        self._direction = 1
+        # From which one to the next it went, and how often the same way.
+        self._direction, self._in_a_row = 1, 0
         self._keep = options.max_cache_size > 0
         self.preload_fn = options.preload_fn
         if options.info is not None:
@@ -175,47 +179,64 @@ class LoadIt(LazySequence[Any]):
 
     def _find(self, index: int) -> Any:
         """An item that is not among those of the shard used last, or not unpacked yet."""
-        core = self._core
-        number = bisect_right(core.disk.ends, index)
-        shard = core.memory.shards.get(number)
-        if shard is None or not shard.has(index):
-            shard = core.fetch(index)
-            number = core.disk.number(shard.start)
+        ends = self._disk.ends
+        number = bisect_right(ends, index)
+        shard = self._memory.shards.get(number)
+        # A known one that is on disk has all of its items.
+        if shard is None or ((shard.rows is None or number == len(ends)) and not shard.has(index)):
+            shard = self._core.fetch(index)
+            number = self._disk.number(shard.start)
         if number != self._number:
             self._enter(number, index, shard)
         item = shard.items.get(index, _NOT_THERE)
-        return self._unpack(shard, index) if item is _NOT_THERE else item
+        if item is not _NOT_THERE:
+            return item
+        try:
+            return shard.unpack(index, self._keep)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return self._mend(shard, index, error)
 
     def _enter(self, number: int, index: int, shard: Shard) -> None:
-        last, self._number = self._number, number
-        step = 1 if last is None else number - last
-        if self._last is not None:
-            self._last.let_go()
-        if last is not None and step in (-1, 1) and step == self._direction:
-            shard.read_ahead()
-        self._last = shard
-        self._items = shard.items
-        self._core.memory.touch(number)
-        self._direction = step
-        if self._preload_fn is preload_next_shard and self._direction in (-1, 1):
-            self._core.preload(preload_next_shard(self, index))
+        left, before = self._last, self._number
+        self._last, self._number, self._items = shard, number, shard.items
+        if left is not None and left.blobs is not left.rows:
+            left.let_go()
+        self._memory.touch(number, shard)
+        step = 1 if before is None else number - before
+        if step != self._direction:
+            self._direction, self._in_a_row = step, 0
+        if step in (-1, 1):
+            self._in_a_row += 1
+            if self._in_a_row >= _IN_A_ROW and before is not None:
+                shard.read_ahead()
+            if self._preload_fn is preload_next_shard:
+                self._core.preload(preload_next_shard(self, index))
 
-    def _unpack(self, shard: Shard, index: int) -> Any:
+    def _mend(self, shard: Shard, index: int, error: Exception) -> Any:
+        """An item whose shard is damaged: of that shard made anew."""
         for _ in range(_ATTEMPTS):
+            failure = CacheError(
+                f"{shard.path or 'what create_it gave'}: item {index} cannot be unpacked: "
+                f"{type(error).__name__}: {error}"
+            )
+            failure.filename = shard.path
+            # What comes from the iterator itself, and still cannot be unpacked, will not get better.
+            if not self._core.repair(shard) or isinstance(error, (ImportError, AttributeError)):
+                break
+            shard = self._core.fetch(index)
             try:
                 return shard.unpack(index, self._keep)
             except MemoryError:
                 raise
-            except Exception as error:
-                where = shard.path or "what create_it gave"
-                failure = CacheError(f"{where}: item {index} cannot be unpacked: {type(error).__name__}: {error}")
-                failure.filename = shard.path
-                failure.__cause__ = error
-                # What comes from the iterator itself, and still cannot be unpacked, will not get better.
-                if not self._core.repair(shard) or isinstance(error, (ImportError, AttributeError)):
-                    raise failure from error
-            shard = self._core.fetch(index)
-        raise failure
+            except Exception as again:
+                error = again
+        try:
+            raise failure from error
+        finally:
+            # Its traceback has this frame: they would keep each other, and the loader.
+            del failure, error
 
     def _next_shards(self, index: int) -> list[int]:
         """An index of each shard that is to be preloaded."""

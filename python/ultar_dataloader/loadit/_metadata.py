@@ -9,7 +9,7 @@ from typing import Any
 
 from .._errors import CacheError
 from ._options import Options
-from ._shard import KEYS
+from ._packed import KEYS
 
 _FORMAT = "ultar_dataloader.loadit"
 _VERSION = 1

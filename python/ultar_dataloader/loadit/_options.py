@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ._shard import KEYS
+from ._packed import KEYS
 
 Path = str | os.PathLike[str]
 Source = Callable[[], Iterable[Any]] | Iterable[Any]

@@ -15,7 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CacheError
-from ._shard import BLOCK, Shard, pack
+from ._packed import BLOCK, pack
+from ._shard import Shard
 
 if TYPE_CHECKING:
     from ._core import Core
