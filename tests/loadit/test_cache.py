@@ -263,6 +263,34 @@ class TestAhead:
         (tmp_path / "shards/000000000200.tar.utix").unlink()
         assert LoadIt(tmp_path, endless)[299] == 299
 
+    def test_finalize_after_a_failure(self, tmp_path: Path) -> None:
+        """What was made of a shard that was not finished is not there any more."""
+
+        def fails_at_25() -> Iterator[int]:
+            yield from range(25)
+            raise ConnectionError("lost")
+
+        loader, other = (LoadIt(tmp_path, fails_at_25, 10, preload_fn=None) for _ in range(2))
+        for one in (loader, other):
+            with pytest.raises(ConnectionError):
+                one[30]
+            assert [one[i] for i in (19, 22, 24)] == [19, 22, 24]
+        view = loader[15:]
+        loader.finalize()
+        for one in (loader, other, LoadIt(tmp_path)):
+            assert len(one) == 20 and one[-1] == 19
+            assert list(one) == list(range(20)) and list(one[::-1]) == list(range(19, -1, -1))
+            for i in (20, 22, 24, 25):
+                with pytest.raises(IndexError, match="there are 20"):
+                    one[i]
+        assert list(view) == [15, 16, 17, 18, 19] and len(view) == 5
+
+    def test_finalize_says_more_than_length(self, tmp_path: Path) -> None:
+        loader = LoadIt(tmp_path, range(100), 10, length=50, preload_fn=None)
+        assert loader[25] == 25 and len(loader) == 50
+        loader.finalize()
+        assert len(loader) == 30 and list(loader) == list(range(30))
+
 
 class TestThreads:
     @pytest.mark.parametrize("safe", [False, True])

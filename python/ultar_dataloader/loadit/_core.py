@@ -44,13 +44,14 @@ class Core:
         if options.length is not None and (options.length < self.disk.end or known not in (None, options.length)):
             raise ValueError(f"length is {options.length}, but {self.disk.root} has {self.disk.end} items")
         self.memory = Memory(options.max_cache_size)
+        self.disk.at_end = self.memory.cut
         self._used_up = False
         self._start_anew()
         _cores.add(self)
 
     def _start_anew(self) -> None:
         alone = not self.options.iterator_thread_safe or isinstance(self.options.create_it, Iterator)
-        self.crew = Crew(self.disk, 1 if alone else self.options.max_workers, lambda: Producer(self))
+        self.crew = Crew(self.disk, 1 if alone else self.options.max_workers)
         self._preloading: set[int] = set()
 
     def after_fork(self) -> None:
@@ -64,7 +65,8 @@ class Core:
 
     @property
     def length(self) -> int | None:
-        return self.disk.length if self.length_given is None else self.length_given
+        known = self.disk.length
+        return self.length_given if known is None else known
 
     def new_iterator(self) -> Iterator[Any]:
         source = self.options.create_it
@@ -96,7 +98,11 @@ class Core:
         if self.options.create_it is None:
             what = "the end of the items" if index == NEVER else f"item {index}"
             raise CacheError(f"{what} is not in the cache in {self.disk.root}, and there is no create_it to get there")
-        return self.crew.ask(Request(index, background, fill=False))
+        return self._ask(Request(index, background, fill=False))
+
+    def _ask(self, request: Request) -> Shard:
+        # Not kept there: who knows each other is freed late.
+        return self.crew.ask(request, lambda: Producer(self))
 
     def _at_hand(self, index: int) -> Shard | None:
         """From memory or disk."""
@@ -194,7 +200,7 @@ class Core:
         """Bring all shards onto the disk for which there is room."""
         if self.options.create_it is not None and not self.disk.all_there():
             with contextlib.suppress(IndexError):
-                self.crew.ask(Request(NEVER, background, fill=True))
+                self._ask(Request(NEVER, background, fill=True))
 
     def cache_all_async(self) -> None:
         def run() -> None:
@@ -235,7 +241,7 @@ class Core:
         self.crew.close()
         self.memory.shards.clear()
         self.disk.close()
-        for producer in self.crew.producers:
+        for producer in self.crew.producers.copy():
             if producer.thread is not threading.current_thread() and (wait or producer.request is not None):
                 # Not forever: an iterator may wait for something that never comes.
                 producer.thread.join(_ITEM_S_MAX)

@@ -21,7 +21,7 @@ import time
 import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .. import _native
 from .._errors import CacheError, ReadError, UltarError, WriteError
@@ -54,6 +54,10 @@ class CacheFolder:
         """"end" or "cut" once it is known that no shard follows."""
         self.rows: weakref.WeakValueDictionary[int, Rows] = weakref.WeakValueDictionary()
         """The shards that are open, and those in memory. None where memory is limited: what is evicted must be gone."""
+        self._all_rows: weakref.WeakSet[Rows] = weakref.WeakSet()
+        """Also those that others have replaced, while somebody still reads them."""
+        self.at_end: Callable[[int], None] = lambda end: None
+        """Called with the number of items once that is known."""
         self._reset()
         if options.create_it is not None:
             self._create()
@@ -63,6 +67,7 @@ class CacheFolder:
 
     def _reset(self) -> None:
         self._reading = threading.Lock()
+        self._opening = threading.RLock()  # Freeing a loader, which closes it, may come at any place.
         self._read_bytes = 0
         self._cleaned = False
 
@@ -120,6 +125,7 @@ class CacheFolder:
                 raise self._broken(f"{word!r} follows after {self.ended!r}")
             if word in ("end", "cut"):
                 self.ended = word
+                self.at_end(self.end)
             elif word.isascii() and word.isdigit() and int(word) > self.end:
                 self.ends.append(int(word))
             else:
@@ -210,7 +216,10 @@ class CacheFolder:
         if self._limit is not None:
             # In memory: an open file would keep its place on the disk once it is evicted.
             return Shard(start, *read_whole(path, start), path)
-        rows = self.rows[number] = Rows(path, start, count)
+        rows = Rows(path, start, count)
+        with self._opening:
+            self.rows[number] = rows
+            self._all_rows.add(rows)
         return Shard(start, rows, rows.key, path)
 
     def forget(self, number: int) -> None:
@@ -221,8 +230,9 @@ class CacheFolder:
 
     def close(self) -> None:
         """Close all files."""
-        for number in list(self.rows):
-            self.forget(number)
+        with self._opening:
+            for rows in self._all_rows:
+                rows.close()
 
     def store(self, number: int, shard: Shard, blobs: Sequence[Blob], *, evict: bool) -> bool:
         """Write a shard, and add it to the layout. Needs its lock. Whether there was room for it.

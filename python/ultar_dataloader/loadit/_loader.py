@@ -216,26 +216,22 @@ class LoadIt(LazySequence[Any]):
 
     def _mend(self, shard: Shard, index: int, error: Exception) -> Any:
         """An item whose shard is damaged: of that shard made anew."""
-        for _ in range(_ATTEMPTS):
-            failure = CacheError(
-                f"{shard.path or 'what create_it gave'}: item {index} cannot be unpacked: "
-                f"{type(error).__name__}: {error}"
-            )
-            failure.filename = shard.path
-            # What comes from the iterator itself, and still cannot be unpacked, will not get better.
-            if not self._core.repair(shard) or isinstance(error, (ImportError, AttributeError)):
-                break
-            shard = self._core.fetch(index)
-            try:
-                return shard.unpack(index, self._keep)
-            except MemoryError:
-                raise
-            except Exception as again:
-                error = again
         try:
+            for _ in range(_ATTEMPTS):
+                failure = _unpacking(shard, index, error)
+                # What comes from the iterator itself, and still cannot be unpacked, will not get better.
+                if not self._core.repair(shard) or isinstance(error, (ImportError, AttributeError)):
+                    break
+                shard = self._core.fetch(index)
+                try:
+                    return shard.unpack(index, self._keep)
+                except MemoryError:
+                    raise
+                except Exception as again:
+                    error = again
             raise failure from error
         finally:
-            # Its traceback has this frame: they would keep each other, and the loader.
+            # Their tracebacks have this frame: they would keep each other, and the loader.
             del failure, error
 
     def _next_shards(self, index: int) -> list[int]:
@@ -334,6 +330,13 @@ class LoadIt(LazySequence[Any]):
         known = self._core.length
         count = f"{known:,} items" if known is not None else f"at least {self._core.disk.end:,} items"
         return f"<LoadIt {self.root_dir}, {count}>"
+
+
+def _unpacking(shard: Shard, index: int, error: Exception) -> CacheError:
+    where = shard.path or "what create_it gave"
+    failure = CacheError(f"{where}: item {index} cannot be unpacked: {type(error).__name__}: {error}")
+    failure.filename = shard.path
+    return failure
 
 
 def _reopened(options: Options) -> LoadIt:

@@ -70,6 +70,7 @@ class Producer:
                     self._drop()
         finally:
             self._drop()
+            crew.leave(self)
 
     def _go_back_for(self, request: Request) -> None:
         """For one who wants all shards: to the start, where one is missing that was passed already."""

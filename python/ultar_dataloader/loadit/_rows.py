@@ -118,14 +118,16 @@ class Rows:
                 self._places = self._found()
                 self._file = None
                 return self._read(place, again=False)
-        error = ReadError(None, f"{self.path}: item {self.start + place} is not at offset {offset}", self.path)
-        if left:
-            got = size - left
-            error = ReadError(
-                None, f"{self.path}: wanted {size} bytes at offset {offset}, got {max(0, got)}", self.path
-            )
+        raise self._not_there(place, left)
+
+    def _not_there(self, place: int, missing: int) -> ReadError:
+        offset, size = self._places[2 * place], self._places[2 * place + 1]
+        why = f"should have item {self.start + place} at offset {offset}, and has something else there"
+        if missing:
+            why = f"wanted {size} bytes at offset {offset}, got {max(0, size - missing)}"
+        error = ReadError(None, f"{self.path}: {why}", self.path)
         error.offset, error.length = offset, size
-        raise error
+        return error
 
     def _open(self) -> _File:
         """It was closed, for others to be open."""

@@ -48,6 +48,13 @@ class Shard:
         # Of two threads that unpack it at once, both get the same object.
         return self.items.setdefault(index, item) if keep else item
 
+    def cut(self, end: int) -> None:
+        """Forget the items from `end` on: there are none."""
+        if isinstance(self.blobs, list):
+            del self.blobs[max(0, end - self.start) :]
+        for index in [index for index in self.items if index >= end]:
+            del self.items[index]
+
     def read_ahead(self) -> None:
         """Read all of it at once, for who goes through it in order: half the time of many reads."""
         if self.rows is not None and self.path is not None and len(self.items) < len(self.rows):
@@ -100,6 +107,13 @@ class Memory:
                 shard.rows.touch()
         except KeyError:  # Another one took its place meanwhile.
             return
+
+    def cut(self, end: int) -> None:
+        """Forget the items from `end` on: of a shard that was not finished when the end was declared."""
+        with self._lock:
+            for shard in self.shards.values():
+                if shard.start + len(shard.blobs) > end:
+                    shard.cut(end)
 
     def discard(self, number: int, shard: Shard) -> None:
         with self._lock:
