@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ultar_dataloader import LoadIt
+from ultar_dataloader import CacheError, LoadIt
 
 from .support import COUNT, ITEMS, PER_SHARD, Made, shards_of, size_of, wait_for
 
@@ -140,6 +140,23 @@ LoadIt(make, sys.argv[1], 20)[19]
     waiting.join(10)
     worker.communicate()
     assert seen == [7] and list(loader) == list(range(60))
+
+
+def test_who_cannot_make_a_shard_keeps_nobody_from_it(full: Path) -> None:
+    (full / "shards/000000000050.tar.utix").unlink()
+    alone = LoadIt(full)
+    opened = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(CacheError, match="item 53 is not in the cache"):
+            alone[53]
+    assert len(os.listdir("/proc/self/fd")) == opened
+    code = """
+import sys
+from ultar_dataloader import LoadIt
+print(len(LoadIt(lambda: (bytes(i) for i in range(200)), sys.argv[1])[53]))
+"""
+    assert start(code, full).communicate(timeout=30) == ("53\n", "")
+    assert alone[53] == bytes(53)
 
 
 def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:

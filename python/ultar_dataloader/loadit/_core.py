@@ -15,7 +15,7 @@ from typing import Any
 from .._errors import CacheError
 from ._crew import Crew, Request, out_of_range
 from ._disk import CacheFolder
-from ._options import Options, shard_limits
+from ._options import Options
 from ._producer import Producer
 from ._shard import Memory, Shard
 
@@ -35,10 +35,6 @@ class Core:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.disk = CacheFolder(options)
-        try:
-            self.shard_limits = shard_limits(self.disk.metadata.max_shard_length)
-        except (TypeError, ValueError) as error:
-            raise CacheError(f"{self.disk.root}/metadata.json: {error}") from error
         self.length_given = options.length
         known = self.disk.length
         if options.length is not None and (options.length < self.disk.end or known not in (None, options.length)):
@@ -118,10 +114,15 @@ class Core:
         if number == len(disk.ends):
             return None
         shard = self.open(number)
-        while shard is None and self.options.create_it is None and disk.try_lock(number, shared=True) is None:
-            time.sleep(_POLL_S)  # Somebody makes it now.
-            shard = self.open(number)
-        return shard
+        return self._wait_for(number) if shard is None and self.options.create_it is None else shard
+
+    def _wait_for(self, number: int) -> Shard | None:
+        """A shard that somebody else may be making now; None where nobody does."""
+        while (lock := self.disk.try_lock(number, shared=True)) is None:
+            self.crew.check_open()
+            time.sleep(_POLL_S)
+        with lock:
+            return self.load(number)
 
     def open(self, number: int) -> Shard | None:
         """A shard from disk into memory; None when it is not there, or somebody is at it."""

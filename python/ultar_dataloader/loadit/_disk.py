@@ -33,6 +33,8 @@ from ._packed import KEYS, Blob, places_of, read_whole, tar_pieces
 from ._rows import Rows
 from ._shard import Shard
 
+_DIGITS_MAX = 18
+"""Of the number of an item: more than there ever are, and few enough for 64 bits."""
 _INDEX_BYTES = 96
 """A record of an index, at most: what is set aside before a shard is written."""
 
@@ -104,33 +106,55 @@ class CacheFolder:
         return os.path.join(self.shards, f"{start:012d}.tar")
 
     def refresh(self) -> None:
-        """Learn what other processes have added."""
-        with self._reading:
-            try:
-                size = os.stat(self._layout).st_size
-            except FileNotFoundError:
-                size = 0
-            if size < self._read_bytes:
-                raise self._broken("it is shorter than it was: was the cache deleted while it was in use?")
-            if size > self._read_bytes:
-                with open(self._layout, "rb") as file:
-                    file.seek(self._read_bytes)
-                    self._take(file.read())
+        """Learn what other processes have added.
+
+        Raises:
+            CacheError: The layout is damaged.
+            ReadError: It cannot be read.
+        """
+        try:
+            with self._reading:
+                self._refresh()
+        except FileNotFoundError as error:
+            raise self._broken("it was deleted while it was in use") from error
+        except OSError as error:
+            raise ReadError(error.errno, f"{self._layout}: cannot be read: {error.strerror}", self._layout) from error
+
+    def _refresh(self) -> None:
+        try:
+            size = os.stat(self._layout).st_size
+        except FileNotFoundError:
+            size = 0
+        if size < self._read_bytes:
+            raise self._broken("it is shorter than it was: was the cache deleted while it was in use?")
+        if size > self._read_bytes:
+            with open(self._layout, "rb") as file:
+                file.seek(self._read_bytes)
+                self._take(file.read())
 
     def _take(self, text: bytes) -> None:
         # A line without its end is being written, or its writer died.
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
-            word = line.strip().decode(errors="replace")
-            if self.ended is not None:
-                raise self._broken(f"{word!r} follows after {self.ended!r}")
-            if word in ("end", "cut"):
-                self.ended = word
+            word = line.strip()
+            if self.ended is None and word in (b"end", b"cut"):
+                self.ended = word.decode()
                 self.at_end(self.end)
-            elif word.isascii() and word.isdigit() and int(word) > self.end:
-                self.ends.append(int(word))
             else:
-                raise self._broken(f"line {len(self.ends) + 1} must be a number above {self.end}, got {word!r}")
+                self.ends.append(self._checked(word))
             self._read_bytes += len(line)
+
+    def _checked(self, word: bytes) -> int:
+        """The end of the next shard."""
+        got, most, ends = word[:40].decode(errors="backslashreplace"), self.metadata.shard_limits[0], self.ends
+        if self.ended is not None:
+            raise self._broken(f"{got!r} follows after {self.ended!r}")
+        end = int(word) if word.isdigit() and len(word) <= _DIGITS_MAX else 0
+        if end <= self.end or (most is not None and end > self.end + most):
+            to = "" if most is None else f" and at most {self.end + most}"
+            raise self._broken(f"line {len(ends) + 1} must be a number above {self.end}{to}, got {got!r}")
+        if most is not None and ends and self.end != most * len(ends):
+            raise self._broken(f"line {len(ends)} is not the last one, and must be {most * len(ends)}, got {self.end}")
+        return end
 
     def _broken(self, why: str) -> CacheError:
         error = CacheError(f"{self._layout}: {why}")

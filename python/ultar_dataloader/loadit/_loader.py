@@ -48,8 +48,8 @@ class LoadIt(LazySequence[Any]):
             in a list; with 0 each access gives a new one.
         max_workers: Threads that preload, and this one. With `iterator_thread_safe` also how
             many iterators there may be, at different places.
-        memory_limit: Bytes of all shards on disk, at most. The one that was not used for the
-            longest time is deleted. None for no limit.
+        memory_limit: Bytes of all shards on disk, at most, or such a size as ``"10gb"``. The one
+            that was not used for the longest time is deleted. None for no limit.
         preload_fn: Called with the loader and an index for each access; gives lists of indices,
             which threads bring into memory, one thread a list. None for no preloading.
         compression: ``"gzip"``, ``"lzma"``, ``"zlib"`` or None, for each item. A cache that
@@ -79,7 +79,7 @@ class LoadIt(LazySequence[Any]):
         max_shard_length: ShardLength = 512,
         max_cache_size: int = 128,
         max_workers: int = 3,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         preload_fn: Preload | None = preload_next_shard,
         *,
         compression: str | None = None,
@@ -97,7 +97,7 @@ class LoadIt(LazySequence[Any]):
         max_shard_length: ShardLength = "64mb",
         max_cache_size: int = 128,
         max_workers: int = 3,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         compression: str | None = None,
         preload_fn: Preload | None = preload_next_shard,
         preload_all_async: bool = False,
@@ -244,7 +244,7 @@ class LoadIt(LazySequence[Any]):
             return []
         # What is not known yet is taken to be as long as what was seen last.
         begin = ends[number - 1] if number else 0
-        size = ends[-1] - (ends[-2] if len(ends) > 1 else 0) if ends else (self._core.shard_limits[0] or 1)
+        size = ends[-1] - (ends[-2] if len(ends) > 1 else 0) if ends else (self._disk.metadata.shard_limits[0] or 1)
         found = []
         for one in range(number, number + count):
             begin = ends[one] if one < len(ends) else begin + size
@@ -272,7 +272,7 @@ class LoadIt(LazySequence[Any]):
 
     def info(self) -> Any:
         """What `set_info` has stored; None where nothing is."""
-        return self._core.disk.metadata.load()["info"]
+        return self._core.disk.metadata.load().get("info")
 
     def set_info(self, info: Any) -> None:
         """Keep something with the cache.

@@ -170,7 +170,7 @@ class Producer:
     def _fill(self, shard: Shard, blobs: list[bytes], end: int | None, last: bool) -> str | None:
         """Pack items. Whether, and how, the iterator ended there."""
         core, crew = self._core, self._crew
-        items_max, bytes_max = core.shard_limits
+        items_max, bytes_max = core.disk.metadata.shard_limits
         size = 0
         while end is None or self.at < end:
             if end is None and (self.at == core.length_given or len(blobs) == items_max):
