@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import stat
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ultar_dataloader as ultar
@@ -141,6 +143,12 @@ class TestLimit:
         with pytest.raises(CacheError, match=r"memory_limit, \d+ bytes, has no room"):
             loader.wait_until_all_cached()
 
+    @pytest.mark.parametrize("limit", ["10kb", "10 KB", 10 * 1024])
+    def test_as_a_size(self, tmp_path: Path, limit: Any) -> None:
+        loader = LoadIt(Made(), tmp_path, 2, memory_limit=limit, max_cache_size=1)
+        assert list(loader) == ITEMS
+        assert 8 * 1024 < size_of(tmp_path) <= 10 * 1024
+
     def test_the_one_used_least_recently_goes(self, tmp_path: Path, shard_bytes: int) -> None:
         root = tmp_path / "l"
         options: dict[str, Any] = {"memory_limit": 3 * shard_bytes + 3000, "max_cache_size": 1, "preload_fn": None}
@@ -225,6 +233,34 @@ class TestAhead:
         assert list(loader) == ITEMS
         assert preload_next_shard(loader, 35) == [[40], [50]] and loader.get_start_idx(35) == 30
         assert loader.get_start_idx(-1) == 190
+
+    def test_what_is_on_disk_is_read_by_the_kernel(self, full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        advised: list[int] = []
+
+        def advise(descriptor: int, offset: int, length: int, how: int) -> None:
+            assert (offset, length, how) == (0, 0, os.POSIX_FADV_WILLNEED)
+            advised.append(int(Path(os.readlink(f"/proc/self/fd/{descriptor}")).stem))
+
+        monkeypatch.setattr(os, "posix_fadvise", advise)
+        loader = LoadIt(Made(), full, max_workers=3)
+        for i in (100, 20, 30, 150, 140, 60):
+            assert loader[i] == ITEMS[i]
+        assert advised == []  # One step may be chance.
+        for i in (5, 15, 25, 35):
+            assert loader[i] == ITEMS[i]
+        assert advised == [30, 40, 50]
+        loader.preload_fn = lambda loader, index: [[170, 171], [180], [30]]
+        assert loader[36] == ITEMS[36] and loader[37] == ITEMS[37]
+        assert advised == [30, 40, 50, 170, 180]
+
+    def test_a_preload_fn_that_gives_something_else(self, full: Path) -> None:
+        loader = LoadIt(full)
+        for given, named in ((None, "NoneType"), (5, "int"), ([5], "5"), (["ab"], "'ab'"), ([[1.5]], r"\[1.5\]")):
+            loader.preload_fn = lambda loader, index, given=given: given
+            with pytest.raises(TypeError, match=f"preload_fn must give lists of indices, and gave {named}"):
+                loader[5]
+        loader.preload_fn = lambda loader, index: iter([iter([np.int64(3)]), (-1, 10**9)])
+        assert loader[5] == ITEMS[5]
 
     def test_everything_in_the_background(self, tmp_path: Path) -> None:
         loader = LoadIt(tmp_path, Made(), PER_SHARD, preload_all_async=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import reprlib
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
-from .._errors import CacheError
+from .._errors import CacheError, UltarError
 from ._crew import Crew, Request, out_of_range
 from ._disk import CacheFolder
 from ._options import Options
@@ -126,29 +127,23 @@ class Core:
 
     def open(self, number: int) -> Shard | None:
         """A shard from disk into memory; None when it is not there, or somebody is at it."""
-        shard = self.disk.opened(number)
-        if shard is not None:
-            return self._found(number, shard)
-        lock = self.disk.try_lock(number, shared=True)
-        if lock is None:
-            return None
-        with lock:
-            return self.load(number)
+        return self._into_memory(self.disk.open, number)
 
     def load(self, number: int) -> Shard | None:
         """The same for who has the lock."""
+        return self._into_memory(self.disk.load, number)
+
+    def _into_memory(self, read: Callable[[int], Shard | None], number: int) -> Shard | None:
         try:
-            shard = self.disk.load(number)
+            shard = read(number)
         except CacheError as error:
             if self.options.create_it is None:
                 raise
             logger.warning("making a shard anew: %s", error)
             return None
-        return None if shard is None else self._found(number, shard)
-
-    def _found(self, number: int, shard: Shard) -> Shard:
-        self.memory.add(number, shard)
-        self.crew.deliver(shard)
+        if shard is not None:
+            self.memory.add(number, shard)
+            self.crew.deliver(shard)
         return shard
 
     def repair(self, shard: Shard) -> bool:
@@ -164,24 +159,48 @@ class Core:
                 self.disk.drop(number)
         return True
 
-    def ready(self, index: int) -> bool:
-        """Whether preloading an item would bring nothing."""
+    def _ready(self, index: int, advise: bool) -> bool:
+        """Whether preloading an item by a thread would bring nothing."""
         disk = self.disk
         number = disk.number(index)
         shard = self.memory.shards.get(number)
         if shard is not None and shard.has(index):
+            if advise and shard.rows is not None:
+                shard.rows.advise()
             return True
         if index < 0 or (self.length is not None and index >= self.length):
             return True
-        # Opening a shard that stays on disk costs less than a thread.
-        return self.options.memory_limit is None and number < len(disk.ends) and disk.there(number)
+        if self.options.memory_limit is not None or number == len(disk.ends) or not disk.there(number):
+            return False
+        # Opening a shard that stays on disk costs less than a thread, and the kernel can read it by itself.
+        return not advise or self._advised(number)
 
-    def preload(self, lists: Iterable[Iterable[int]]) -> None:
-        """Bring items into memory, each list by a thread, as many as there may be at once."""
+    def _advised(self, number: int) -> bool:
+        """Whether a shard is open. Tells the kernel that all of it will be wanted."""
+        rows = self.disk.rows.get(number)
+        if rows is None:
+            # What is wrong with it is told to who asks for an item of it.
+            with contextlib.suppress(UltarError):
+                shard = self.disk.open(number)
+                rows = None if shard is None else shard.rows
+        if rows is not None:
+            rows.advise()
+        return rows is not None
+
+    def preload(self, lists: Iterable[Iterable[SupportsIndex]], advise: bool = True) -> None:
+        """Bring items into memory, each list by a thread, as many as there may be at once.
+
+        Args:
+            lists: Of indices.
+            advise: Also have the kernel read what is on disk.
+
+        Raises:
+            TypeError: They are something else.
+        """
         for indices in lists:
             if len(self._preloading) >= max(1, self.options.max_workers - 1):
                 return
-            missing = [index for index in indices if not self.ready(index)]
+            missing = [index for index in _indices(indices) if not self._ready(index, advise)]
             if missing and missing[0] not in self._preloading:
                 self._preloading.add(missing[0])
                 _start(self._preload, missing, self._preloading)
@@ -256,6 +275,13 @@ class Core:
             on_disk = self.disk.load(number)
             if on_disk is not None:
                 shard.blobs, shard.rows, shard.path = on_disk.blobs, on_disk.rows, on_disk.path
+
+
+def _indices(indices: Iterable[SupportsIndex]) -> list[int]:
+    try:
+        return [index.__index__() for index in indices]
+    except (TypeError, AttributeError):
+        raise TypeError(f"preload_fn must give lists of indices, and gave {reprlib.repr(indices)} as one") from None
 
 
 def _start(run: Callable[..., None], *arguments: object) -> None:

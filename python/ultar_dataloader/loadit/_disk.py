@@ -197,8 +197,19 @@ class CacheFolder:
         self.refresh()
         return self.ended is not None and all(map(self.there, range(len(self.ends))))
 
-    def opened(self, number: int) -> Shard | None:
-        """A shard that is open, or was: each read of it says whether the file is still the same."""
+    def open(self, number: int) -> Shard | None:
+        """A shard that is on disk; None where it is not, or somebody makes it. As `load` otherwise."""
+        shard = self._opened(number)
+        if shard is not None:
+            return shard
+        lock = self.try_lock(number, shared=True)
+        if lock is None:
+            return None
+        with lock:
+            return self.load(number)
+
+    def _opened(self, number: int) -> Shard | None:
+        """One that is open, or was: each read of it says whether the file is still the same."""
         rows = self.rows.get(number)
         return None if rows is None else Shard(rows.start, rows, rows.key, rows.path)
 
@@ -209,7 +220,7 @@ class CacheFolder:
             CacheError: What is there is not that shard.
             ReadError: It cannot be read.
         """
-        shard = self.opened(number)
+        shard = self._opened(number)
         if shard is not None:
             return shard
         start, end = self.span(number)

@@ -168,14 +168,20 @@ class LoadIt(LazySequence[Any]):
 
     def _item(self, index: int) -> Any:
         if self._calls_out:
-            assert self._preload_fn is not None
-            try:
-                self._core.preload(self._preload_fn(self, index))
-            except (LookupError, StopIteration) as error:
-                # By itself it would be taken for the end of the items.
-                raise RuntimeError(f"preload_fn({index}): {type(error).__name__}: {error}") from error
+            self._call_out(index)
         item = self._items.get(index, _NOT_THERE)
         return self._find(index) if item is _NOT_THERE else item
+
+    def _call_out(self, index: int) -> None:
+        assert self._preload_fn is not None
+        try:
+            lists = self._preload_fn(self, index)
+            if not isinstance(lists, Iterable):
+                raise TypeError(f"preload_fn must give lists of indices, and gave {type(lists).__name__}")
+            self._core.preload(lists)
+        except (LookupError, StopIteration) as error:
+            # By itself it would be taken for the end of the items.
+            raise RuntimeError(f"preload_fn({index}): {type(error).__name__}: {error}") from error
 
     def _find(self, index: int) -> Any:
         """An item that is not among those of the shard used last, or not unpacked yet."""
@@ -212,7 +218,8 @@ class LoadIt(LazySequence[Any]):
             if self._in_a_row >= _IN_A_ROW and before is not None:
                 shard.read_ahead()
             if self._preload_fn is preload_next_shard:
-                self._core.preload(preload_next_shard(self, index))
+                # What is on disk is read ahead where it is gone through in order, and not by chance.
+                self._core.preload(preload_next_shard(self, index), advise=self._in_a_row > 1)
 
     def _mend(self, shard: Shard, index: int, error: Exception) -> Any:
         """An item whose shard is damaged: of that shard made anew."""

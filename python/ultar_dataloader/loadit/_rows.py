@@ -48,6 +48,7 @@ class Rows:
         self.path = path
         self.start = start
         self._count = count
+        self._advised = False
         file = _File(path)
         self._file: _File | None = file
         name = os.pread(file.descriptor, 100, 0).rstrip(b"\0")
@@ -134,6 +135,14 @@ class Rows:
         file = self._file = _File(self.path)
         _keep(self)
         return file
+
+    def advise(self) -> None:
+        """Have the kernel read all of it, once."""
+        file = self._file
+        if file is not None and not self._advised:
+            self._advised = True
+            with contextlib.suppress(OSError):  # It is advice, and not every file system takes it.
+                os.posix_fadvise(file.descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
 
     def touch(self) -> None:
         """Say that it is used now.
