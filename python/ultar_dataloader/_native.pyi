@@ -514,3 +514,14 @@ def parse_example(data: bytes | memoryview, /) -> tuple[dict[str, _Feature], dic
     Raises:
         ShardFormatError: The message is malformed; says at which byte.
     """
+
+def read_item(descriptor: int, offset: int, size: int, index: int, key: str, /) -> bytes | None:
+    """The payload of a tar member, if its header says that it is that item of that size; None otherwise.
+
+    Args:
+        descriptor: Of the tar.
+        offset: Of the payload.
+        size: Of the payload.
+        index: Of the item: ``{index:012d}{key}`` is the name of the member.
+        key: The rest of the name.
+    """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from array import array
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import ultar_dataloader as ultar
 from ultar_dataloader import CacheError, LoadIt
+from ultar_dataloader._native import read_item
 
 from .support import ITEMS, PER_SHARD, Made
 
@@ -184,3 +186,39 @@ class TestPlaces:
             for i in (8, 11, 6, 7, 10, 9, 3, 17):
                 assert loader[i] == items[i]
             assert list(loader) == items
+
+    def test_an_item_is_read_as_a_whole_or_not_at_all(self, growing_cache: Path) -> None:
+        """The native part of it."""
+        path = growing_cache / "shards/000000000006.tar"
+        places = array("Q", Path(f"{path}.places").read_bytes())
+        offset, size = places[4], places[5]
+        with open(path, "rb") as file:
+            fd = file.fileno()
+            blob = read_item(fd, offset, size, 8, ".pkl")
+            assert type(blob) is bytes and pickle.loads(blob) == growing()[8]
+            for wrong in (
+                (fd, offset + 512, size, 8, ".pkl"),
+                (fd, offset, size + 1, 8, ".pkl"),
+                (fd, offset, size, 9, ".pkl"),
+                (fd, offset, size, 8, ".pkl.gz"),
+                (fd, offset, size, 8, ".pkl" * 100),
+                (fd, 511, size, 8, ".pkl"),
+                (fd, 2**62, size, 8, ".pkl"),
+                (10**9, offset, size, 8, ".pkl"),
+                (-1, offset, size, 8, ".pkl"),
+            ):
+                assert read_item(*wrong) is None, wrong
+            with pytest.raises(TypeError, match=r"read_item\(\) takes 5 arguments, got 2"):
+                read_item(fd, offset)  # type: ignore[call-arg]
+            for place, value in ((0, "x"), (1, 1.5), (2, -1), (3, 2**63), (4, 5)):
+                with pytest.raises((TypeError, ValueError), match="must be"):
+                    read_item(*[value if i == place else one for i, one in enumerate((fd, offset, size, 8, ".pkl"))])  # type: ignore[call-arg,arg-type]
+            with pytest.raises((MemoryError, OverflowError)):
+                read_item(fd, offset, 2**63 - 1, 8, ".pkl")
+
+    def test_a_header_with_another_checksum_is_still_one(self, growing_cache: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(growing_cache, tmp_path / "cache"))
+        with open(root / "shards/000000000006.tar", "r+b") as file:
+            file.seek(148)
+            file.write(b"7777")
+        assert list(LoadIt(root)) == growing()

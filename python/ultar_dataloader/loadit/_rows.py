@@ -14,7 +14,8 @@ from array import array
 from collections import OrderedDict
 
 from .._errors import ReadError
-from ._packed import BLOCK, KEYS, SIZE_AT, Blob, fit, places_of, read_whole, size_in
+from .._native import read_item
+from ._packed import BLOCK, KEYS, Blob, fit, places_of, read_whole, size_in
 
 logger = logging.getLogger("ultar_dataloader")
 
@@ -89,18 +90,10 @@ class Rows:
         return self._count
 
     def __getitem__(self, place: int) -> Blob:
-        at = 2 * place
-        offset, size = self._places[at], self._places[at + 1]
-        file = self._file or self._open()
+        at, places, file = 2 * place, self._places, self._file or self._open()
         # A copy, not a mapping: a file that is cut short meanwhile is an error then.
-        data = os.pread(file.descriptor, BLOCK + size, offset - BLOCK)
-        if (
-            len(data) == BLOCK + size
-            and data.startswith(self._name % (self.start + place))
-            and data.startswith(b"%011o\0" % size, SIZE_AT)
-        ):
-            return memoryview(data)[BLOCK:]
-        return self._read(place, again=True)
+        blob = read_item(file.descriptor, places[at], places[at + 1], self.start + place, self.key)
+        return self._read(place, again=True) if blob is None else blob
 
     def _read(self, place: int, again: bool) -> Blob:
         """The same for what is not as usual: much at once, or another file than it was."""
