@@ -136,7 +136,8 @@ class TestLimit:
                 assert size_of(tmp_path / "l") <= 5 * shard_bytes + 3000
             assert seen == ITEMS
         wait_for(lambda: len(shards_of(tmp_path / "l")) == 5)
-        assert made.runs == 2
+        # Once for each pass, unless a thread that preloads was so late that its shard was made, and deleted, meanwhile.
+        assert 2 <= made.runs <= 4
         for i in range(0, COUNT, 23):
             assert loader[i] == ITEMS[i]
         assert not loader.all_cached_to_disk()
