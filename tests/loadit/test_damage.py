@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import threading
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import ultar_dataloader as ultar
 from ultar_dataloader import CacheError, LoadIt
 from ultar_dataloader._native import read_item
+from ultar_dataloader.loadit._locks import LockFile
 
 from .support import ITEMS, PER_SHARD, Made
 
@@ -91,6 +93,17 @@ class TestDamage:
         for rows in alone._core.disk.rows.values():
             rows.close()
         assert alone[53] == ITEMS[53] * 2 and alone[50] == ITEMS[50] * 2
+
+    def test_others_that_look_at_a_damaged_shard_are_waited_for(self, full: Path) -> None:
+        DAMAGES["payload"](full / "shards/000000000050.tar")
+        lock = LockFile(str(full / "lock"), 0o644).try_lock(1 + 5, shared=True)
+        assert lock is not None
+        end = threading.Timer(0.1, lock.close)
+        end.start()
+        try:
+            assert LoadIt(Made(), full, preload_fn=None)[53] == ITEMS[53]
+        finally:
+            end.join()
 
     def test_a_line_that_was_not_finished(self, tmp_path: Path) -> None:
         with LoadIt(Made(), tmp_path, PER_SHARD, preload_fn=None) as loader:
