@@ -15,6 +15,7 @@ from .plan import CALLS_MAX, REFILL, Plan, Stage
 from .run import Start
 from .source import DatasetSource, Source
 from .streamable import Calls, Streamable
+from .zipped import zipped
 
 _OPTIONS = ("io", "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error", "intra", "inter")
 
@@ -169,7 +170,9 @@ class Stream(Streamable):
     def _shuffled(self, seed: int, window: int | None) -> Stream:
         source = self._plan.source
         if not isinstance(source, DatasetSource):
-            raise ValueError("shuffle the streams that are mixed, not the mixture, which is drawn at random already")
+            raise ValueError(
+                "shuffle the streams that are mixed or zipped, with one seed to zip, and not what comes of them"
+            )
         self._refuse_batches("shuffle")
         if self._plan.rows_max is not None:
             raise ValueError("shuffle before take; the first rows of a dataset, shuffled, are ds[:count].shuffle()")
@@ -213,7 +216,7 @@ class Stream(Streamable):
             if plan.stages:
                 raise ValueError("fields are read without rows as objects: use where before, and map behind the batch")
             if not isinstance(plan.source, DatasetSource) or plan.source.skips:
-                raise ValueError('fields are read of one dataset with on_error="raise", not of a mixture')
+                raise ValueError('fields are read of one dataset with on_error="raise", not of a mixture or zip')
             how = Fields.parse(how)
         elif how is not None and not callable(how):
             raise TypeError(f"collate must be a function, a mapping of fields, or None, got {type(how).__name__}")
@@ -235,7 +238,7 @@ class Stream(Streamable):
         plan = self._plan
         if not isinstance(plan.source, DatasetSource):
             raise ValueError(
-                "skip counts in rows of one dataset: leave them out of the datasets that are mixed, as in ds[rows]"
+                "skip counts in rows of one dataset: leave them out of those that are mixed or zipped, as in ds[rows]"
             )
         changed = self._with(
             skip_list=(*plan.skip_list, *skip_list),
@@ -251,6 +254,13 @@ class Stream(Streamable):
         count = whole("count", count, 0, 2**53)
         before = self._plan.rows_max
         return self._with(rows_max=count if before is None else min(before, count))
+
+    def _zipped(self, others: Iterable[Streamable]) -> Stream:
+        for other in others:
+            if not isinstance(other, Streamable):
+                raise TypeError(f"zip wants streams, got {type(other).__name__}")
+        plan = zipped((self._plan, *(other.stream()._plan for other in others)))
+        return Stream(plan.source, plan)
 
     def _with_options(self, options: dict[str, Any]) -> Stream:
         if unknown := [name for name in options if name not in _OPTIONS]:

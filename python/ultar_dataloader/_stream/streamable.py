@@ -159,6 +159,23 @@ class Streamable:
         """
         return self.stream()._taken(count)
 
+    def zip(self, *others: Streamable) -> Stream:
+        """Elements side by side, as tuples: the first ones, then the second ones, and so on.
+
+        Streams that are shuffled with the same seed stay side by side: that is how rows whose
+        parts lie in different shards are put together. It is sharded, batched and resumed like
+        any other stream; `which` and `when` name the rows of the first one.
+
+        Args:
+            others: Of the same length; shuffled and mapped, and nothing else, which is done to
+                what comes of them.
+
+        Raises:
+            TypeError: One is no stream or dataset.
+            ValueError: They are not of the same length, or batched or the like.
+        """
+        return self.stream()._zipped(others)
+
     def options(self, **options: Any) -> Stream:
         """How to read: ``io``, ``access``, ``threads``, ``prefetch_rows``, ``prefetch_bytes`` and
         ``on_error``, as `Dataset` has them. None of them changes what is delivered, or a state.
