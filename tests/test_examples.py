@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -33,13 +34,15 @@ def test_numpy_needs_no_adapter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("framework", ["jax", "tensorflow"])
 def test_training_that_ends_in_an_epoch_goes_on_behind_it(framework: str, tmp_path: Path) -> None:
-    pytest.importorskip(framework)
+    # Not imported here: it would start threads, and other tests fork.
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
     name = {"jax": "train_jax.py", "tensorflow": "train_tf.py"}[framework]
     command = [sys.executable, EXAMPLES / name, "--data", tmp_path / "data", "--checkpoint", tmp_path / "model"]
     command += ["--seen", tmp_path / "seen", "--epochs", "2", "--every", "5"]
     environment = {**ENVIRONMENT, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
     losses: list[float] = []
-    for more in (["--steps", "13"], ["--steps", "29"], []):
+    for more in (["--steps", "13"], []):
         done = subprocess.run(
             [*command, *more], capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False
         )
