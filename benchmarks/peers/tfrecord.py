@@ -26,7 +26,6 @@ def path_of(job: Job) -> str:
     return str(job.data.of_peer("tfrecord") / "all.tfrecord")
 
 
-# The module is not imported before the clock starts, as nothing of it is ours to measure.
 PEER: dict[str, Any] = {"pip": ["tfrecord"], "imports": ["tfrecord"], "prepare": prepare}
 
 

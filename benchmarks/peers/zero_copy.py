@@ -4,6 +4,7 @@ Everyone has opened the shards before the clock starts: that is done once for a 
 """
 
 import json
+import mmap
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +79,14 @@ def mapped(job: Job) -> Rows:
         lambda path: numpy.memmap(path, "u1", "r"),
         lambda mapped, begin, size: memoryview(mapped[begin : begin + size]),
     )
+
+
+@contestant("limit: slices of a map", lines="Y", prepare=prepare)
+def sliced(job: Job) -> Rows:
+    """What is left when nothing is looked up and nothing checked: page faults, mostly."""
+
+    def open_shard(path: Path) -> memoryview:
+        with open(path, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+
+    return sampled(job, open_shard, lambda view, begin, size: view[begin : begin + size])
