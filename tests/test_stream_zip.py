@@ -36,6 +36,7 @@ def test_rows_stay_side_by_side(dataset: Dataset, other: Dataset) -> None:
     batches = list(dataset.zip(other).batch(25, collate=lambda rows: [numbers(row) for row in rows]))
     assert list(map(len, batches)) == [25, 25, 10] and batches[1][0] == (25, 125)
     assert list(dataset.zip().map(numbers))[:2] == [(0,), (1,)]
+    assert "<Stream zip of [<Dataset 60 rows" in repr(both) and "shuffled with seed 4]" in repr(both)
     # Each child's functions are its own, and the mixture's draws are those of any stream.
     pairs = dataset.map(number).zip(other.map(number))
     assert sorted(mix([pairs, pairs]), key=str) == sorted([*pairs, *pairs], key=str)

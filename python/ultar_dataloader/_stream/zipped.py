@@ -56,6 +56,9 @@ class ZipSource:
     seed = None
     window = None
 
+    def __repr__(self) -> str:
+        return f"zip of [{'; '.join(map(repr, self.children))}]"
+
     @property
     def shards(self) -> int:
         return sum(child.shards for child in self.children)
