@@ -146,7 +146,8 @@ def test_what_arrow_does_not_have(dataset: Dataset, dtype: str, shape: tuple[int
 
 
 def test_pyarrow(dataset: Dataset) -> None:
-    arrow = pytest.importorskip("pyarrow", reason="too large for the extra `test`")
+    import pyarrow as arrow
+
     image, label = one(dataset, {".img": ("u2", (3, 5)), "cls": ("i8", ())}, [4, 2])
     for made, expected in ((image, arrow.list_(arrow.list_(arrow.uint16(), 5), 3)), (label, arrow.int64())):
         seen = arrow.array(made)

@@ -55,7 +55,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     Args:
         shards: A tar or a shard of another container, a folder of them, a glob, a brace pattern,
-            or several of these. A shard that is named twice is there once.
+            the JSON of wids, or several of these. A shard that is named twice is there once.
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
         io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.

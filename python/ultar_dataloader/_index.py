@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import _native, _paths, _progress, _store_index, hdf5, raw
-from ._errors import ReadError
+from ._errors import IndexFormatError, ReadError
 from ._fetching import Fetching
 from ._stores import is_url
 
@@ -83,8 +83,8 @@ def index(
 
     Args:
         paths: Files, folders (the ``*.tar`` in them, or else the shards of another container),
-            globs, and braces such as ``shard-{000..127}.tar``; one, or several. A shard that
-            they name twice is indexed once.
+            globs, braces such as ``shard-{000..127}.tar``, and lists of wids (``shards.json``);
+            one, or several. A shard that they name twice is indexed once.
         force: Build indexes that are up to date, too.
         jobs: Shards to work on at once. None: 8, on however few cores, since it is storage
             that is waited for; 1 for a disk that must not seek.
@@ -133,7 +133,7 @@ def index(
             path, format=format, rules=rules, check=False, verify=verify, index_path=None, stores=None
         )
 
-    return _Run(build, "indexing", progress, fetching).over(paths, jobs, on_error)
+    return Run(build, "indexing", progress, fetching).over(paths, jobs, on_error)
 
 
 def check(
@@ -171,7 +171,7 @@ def check(
             path, format="msgpack", rules=rules, check=True, verify=verify, index_path=at, stores=stores
         )
 
-    return _Run(compare, "checking", progress, fetching).over(paths, jobs, on_error)
+    return Run(compare, "checking", progress, fetching).over(paths, jobs, on_error)
 
 
 def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
@@ -230,13 +230,15 @@ def _carries(path: str, rules: list[Rule]) -> bool:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """One pass over shards, with what it came to so far."""
 
     work: Callable[[str], IndexCounts | None]
     title: str
     progress: bool | Callable[[IndexProgress], object]
     fetching: Fetching
+    plan: Callable[[list[str]], object] = list
+    """Called with all shards, in order, before any work."""
     shards: int = 0
     skipped: int = 0
     samples: int = 0
@@ -254,6 +256,7 @@ class _Run:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         begin = time.monotonic()
         paths = self._once_each(self._expanded(given))
+        self.plan(paths)
         if self.progress is True:
             with _progress.bar(self.title) as show:
                 self._all(paths, jobs, show)
@@ -282,7 +285,7 @@ class _Run:
         for path in _paths.listed(given):
             try:
                 found += _paths.expand_one(path, self.fetching.stores)
-            except ReadError as error:
+            except (IndexFormatError, ReadError) as error:
                 self.outcomes[path] = error
         return found
 

@@ -124,10 +124,8 @@ def _files(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
 
 
 def _split(name: str, size: int) -> tuple[str, _records.Member]:
-    """Stem, and member, by the naming rule of docs/utix-format.md."""
-    dot = name.find(".", name.rfind("/") + 1)
-    stem = name if dot < 0 else name[:dot]
-    return stem, _records.Member(name[len(stem) :], 0, size)
+    stem, key = _records.split(name)
+    return stem, _records.Member(key, 0, size)
 
 
 def _counts(found: list[_Row]) -> IndexCounts:

@@ -55,8 +55,9 @@ pub const in_flight_max = 128;
 pub const read_threads_default = 8;
 /// The most that the user may say: beyond it they only wait for each other.
 pub const read_threads_max = 64;
-/// Reads from which on a second thread copies faster than it is told to.
-pub const async_bytes_min = 64 * 1024;
+/// Reads of what is cached that a thread makes before it hands them over: each time it
+/// wakes the engine's thread, which costs as much as several reads.
+pub const read_share_max = 64;
 /// Times in a row that the kernel may say "try again" (EAGAIN, EINTR) before a
 /// read fails: far beyond chance, and still over within milliseconds.
 pub const read_retries_max = 1000;

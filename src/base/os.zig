@@ -87,6 +87,18 @@ pub fn pread(fd: fd_t, buffer: []u8, offset: u64) Result(usize) {
     }
 }
 
+/// The same for what the page cache has; EAGAIN where it has none of it. Other errors say
+/// nothing about the file: file systems and sandboxes may not know this call.
+pub fn preadCached(fd: fd_t, buffer: []u8, offset: u64) Result(usize) {
+    const position = std.math.cast(i64, offset) orelse return .{ .err = @intFromEnum(c.E.INVAL) };
+    const piece: [1]std.posix.iovec = .{.{ .base = buffer.ptr, .len = @min(buffer.len, transfer_max) }};
+    const got = linux.preadv2(fd, &piece, piece.len, position, linux.RWF.NOWAIT);
+    return switch (linux.errno(got)) {
+        .SUCCESS => .{ .ok = got },
+        else => |code| .{ .err = @intFromEnum(code) },
+    };
+}
+
 pub const Pattern = enum { sequential, random };
 
 /// Tell the kernel how a file will be read through this descriptor: ahead of us
