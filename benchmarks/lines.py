@@ -195,6 +195,18 @@ LINES = (
         (Goal(3.0, "read() loop"), Goal(1.0, "NumPy: memmap")),
     ),
     Line(
+        "S",
+        "zero-copy shards: 5000 random samples of 100 KB, again, as views, warm",
+        Trial("big", views=True, picks=5000, task="samples again"),
+        (Goal(3.0, "read() loop"), Goal(1.0, "NumPy: memmap")),
+    ),
+    Line(
+        "S",
+        "zero-copy shards: 20000 random samples of 4 KB, again, as views, warm",
+        Trial("record", views=True, picks=20_000, task="samples again"),
+        (Goal(3.0, "read() loop"), Goal(1.0, "NumPy: memmap")),
+    ),
+    Line(
         "Z",
         "Roxxel: 20000 random records of 4 KB, as views, warm",
         Trial("record", views=True, picks=20_000, task="archive"),

@@ -1,12 +1,14 @@
 """Zero-copy shards: samples at random as views, beside reading them and slices of a NumPy map.
 
-Everyone has opened the shards before the clock starts: that is done once for a training.
+Everyone has opened the shards before the clock starts: that is done once for a training. On line Y
+pages are mapped while it runs, as in a first epoch; on line S they are from an epoch before.
 """
 
 import json
 import mmap
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,78 +17,101 @@ from ultar_dataloader import zero_copy
 from ..data import Data
 from . import Job, Rows, contestant
 
+PAGE = 4096
+
+Take = Callable[[int], Any]
+"""The bytes of a sample, by its number."""
+
 
 def prepare(data: Data, folder: Path) -> None:
     for shard in range(data.shards):
         zero_copy.write(folder / f"{shard}.bin", (row[0] for row in data.shard_rows(shard)))
 
 
-def paths_of(job: Job) -> list[Path]:
-    return [job.data.of_peer("zero_copy") / f"{shard}.bin" for shard in range(job.data.shards)]
-
-
-@contestant("ultar", lines="Y", prepare=prepare)
-def ours(job: Job) -> Rows:
-    loader = zero_copy.DataLoader(paths_of(job))
+def samples(job: Job, make: Callable[[list[Path]], Take], again: bool) -> Rows:
+    take = make([job.data.of_peer("zero_copy") / f"{shard}.bin" for shard in range(job.data.shards)])
+    picks = job.picks or ()
+    if again:
+        for number in picks:
+            bytes(take(number)[::PAGE])
     job.start()
-    get_sample = loader.get_sample
-    return ([get_sample(number)] for number in job.picks or ())
+    return ([take(number)] for number in picks)
 
 
-@contestant("ultar (to_numpy)", lines="Y", pip=["numpy"], imports=["numpy"], prepare=prepare)
-def our_arrays(job: Job) -> Rows:
-    loader = zero_copy.DataLoader(paths_of(job))
-    job.start()
-    for number in job.picks or ():
+def ours(paths: list[Path]) -> Take:
+    return zero_copy.DataLoader(paths).get_sample
+
+
+def our_arrays(paths: list[Path]) -> Take:
+    loader = zero_copy.DataLoader(paths)
+
+    def take(number: int) -> memoryview:
         sample = loader.get_sample(number)
-        yield [memoryview(zero_copy.to_numpy(sample, "u1", sample.nbytes))]  # type: ignore[arg-type]
+        return memoryview(zero_copy.to_numpy(sample, "u1", sample.nbytes))  # type: ignore[arg-type]
+
+    return take
 
 
-def sampled(job: Job, open_shard: Callable[[Path], Any], take: Callable[[Any, int, int], Any]) -> Rows:
-    shards = [(open_shard(path), _places(path)) for path in paths_of(job)]
-    job.start()
-    for number, place in job.shard_picks():
-        shard, places = shards[number]
-        begin, size = places[place]
-        yield [take(shard, begin, size)]
-
-
-def _places(path: Path) -> list[tuple[int, int]]:
+def places_of(path: Path) -> list[tuple[Path, int, int]]:
+    """Where each sample begins, and its size."""
     with open(path, "rb") as file:
         *_, metadata_at, data_at = struct.unpack("<IHQQ", file.read(22))
         file.seek(metadata_at)
         (length,) = struct.unpack("<Q", file.read(8))
-        samples = json.loads(file.read(length))["samples"]
-    return [(data_at + sample["offset"], sample["size"]) for sample in samples]
+        found = json.loads(file.read(length))["samples"]
+    return [(path, data_at + sample["offset"], sample["size"]) for sample in found]
 
 
-@contestant("read() loop", lines="Y", prepare=prepare)
-def read(job: Job) -> Rows:
-    def take(file: Any, begin: int, size: int) -> bytes:
+def plain(paths: list[Path], open_shard: Callable[[Path], Any], slice_of: Callable[[Any, int, int], Any]) -> Take:
+    shards = {path: open_shard(path) for path in paths}
+    places = [place for path in paths for place in places_of(path)]
+
+    def take(number: int) -> Any:
+        path, begin, size = places[number]
+        return slice_of(shards[path], begin, size)
+
+    return take
+
+
+def read(paths: list[Path]) -> Take:
+    def slice_of(file: Any, begin: int, size: int) -> bytes:
         file.seek(begin)
         return file.read(size)
 
-    return sampled(job, lambda path: open(path, "rb"), take)
+    return plain(paths, lambda path: open(path, "rb"), slice_of)
 
 
-@contestant("NumPy: memmap slices", lines="Y", pip=["numpy"], imports=["numpy"], prepare=prepare)
-def mapped(job: Job) -> Rows:
+def memmap(paths: list[Path]) -> Take:
     import numpy
 
     # As a memoryview, since the consumer cannot add up NumPy's bytes, which overflow: 0.1 µs.
-    return sampled(
-        job,
+    return plain(
+        paths,
         lambda path: numpy.memmap(path, "u1", "r"),
         lambda mapped, begin, size: memoryview(mapped[begin : begin + size]),
     )
 
 
-@contestant("limit: slices of a map", lines="Y", prepare=prepare)
-def sliced(job: Job) -> Rows:
-    """What is left when nothing is looked up and nothing checked: page faults, mostly."""
+def sliced(paths: list[Path]) -> Take:
+    """What is left when nothing is checked: page faults, mostly."""
 
     def open_shard(path: Path) -> memoryview:
         with open(path, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
 
-    return sampled(job, open_shard, lambda view, begin, size: view[begin : begin + size])
+    return plain(paths, open_shard, lambda view, begin, size: view[begin : begin + size])
+
+
+CONTESTANTS: dict[str, tuple[Callable[[list[Path]], Take], tuple[str, ...]]] = {
+    "ultar": (ours, ()),
+    "ultar (to_numpy)": (our_arrays, ("numpy",)),
+    "read() loop": (read, ()),
+    "NumPy: memmap slices": (memmap, ("numpy",)),
+    "limit: slices of a map": (sliced, ()),
+}
+
+for name, (make, needs) in CONTESTANTS.items():
+    for line, again in {"Y": False, "S": True}.items():
+        contestant(name, lines=line, pip=needs, imports=needs, prepare=prepare)(
+            partial(samples, make=make, again=again)
+        )
