@@ -13,6 +13,7 @@ import errno
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -64,28 +65,36 @@ def expand_one(path: str, stores: Stores | None = None) -> list[str]:
         raise TypeError(f"a path must be str, got {type(path).__name__}: {path!r}")
     if is_url(path):
         return expand_url(path, stores or Stores(Options.parse(None)))
-    if os.path.lexists(path):
-        return _files_of(path)
+    if (files := _files_at(path)) is not None:
+        return files
     names = list(islice(_braces(path), NAMES_MAX + 1))
     if len(names) > NAMES_MAX:
         raise ValueError(f"{path}: stands for more than {NAMES_MAX:,} names")
     found: list[str] = []
     for name in names:
-        if os.path.lexists(name):
-            found += _files_of(name)
+        if (files := _files_at(name)) is not None:
+            found += files
             continue
         matches = sorted(glob.glob(name)) if glob.has_magic(name) else []
         if not matches:
             of = "" if name == path else f", from {path}"
             raise _missing(path, f"{name}: no such shard{of}")
         for match in matches:
-            found += _files_of(match)
+            found += _files_at(match) or [match]  # Gone meanwhile, which is noticed when it is read.
     return found
 
 
-def _files_of(path: str) -> list[str]:
-    if not os.path.isdir(path):
-        return [path]
+def _files_at(path: str) -> list[str] | None:
+    """The shards of what has this very name; None when nothing has."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (OSError, ValueError):
+        return None
+    is_folder = stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(path))
+    return _files_in(path) if is_folder else [path]
+
+
+def _files_in(path: str) -> list[str]:
     if os.path.exists(f"{path.rstrip('/')}.utix"):
         return [path.rstrip("/") + "/"]  # RAW: the folder itself is the shard.
     found: dict[str, list[str]] = {}
