@@ -107,21 +107,25 @@ const Opening = struct {
     }
 
     fn run(opening: *Opening) void {
+        // The one before, whose keys are likely the same. Here it stays open.
+        var before: ?*Index = null;
+        var diag: Diagnostics = .{};
         while (true) {
             const i = opening.next.fetchAdd(1, .monotonic);
             if (i >= opening.paths.len or opening.isFutile(i)) return;
-            var diag: Diagnostics = .{};
-            opening.indexes[i] = opening.one(opening.paths[i], &diag) catch |err| {
+            before = opening.one(opening.paths[i], before, &diag) catch |err| {
                 opening.fail(i, err, &diag);
+                diag = .{};
                 continue;
             };
+            opening.indexes[i] = before;
         }
     }
 
-    fn one(opening: *Opening, path: []const u8, diag: *Diagnostics) Index.Error!*Index {
+    fn one(opening: *Opening, path: []const u8, like: ?*const Index, diag: *Diagnostics) Index.Error!*Index {
         const terminated = try opening.gpa.dupeZ(u8, path);
         defer opening.gpa.free(terminated);
-        return Index.open(opening.gpa, terminated, diag);
+        return Index.openLike(opening.gpa, terminated, like, diag);
     }
 
     fn isFutile(opening: *Opening, i: usize) bool {

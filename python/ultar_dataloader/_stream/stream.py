@@ -148,10 +148,14 @@ class Stream(Streamable):
         if self._plan.refill and workers > 1:
             raise ValueError("refilled batches depend on all rows before: they cannot be made by several workers")
         shared = self._with(worker=(worker, workers))
-        start = self._progress.next_start(self._plan)
-        # Of the first step some elements may be delivered already: it is the first worker's.
-        shared._progress = Progress(start._replace(phase=worker, within=start.within if worker == 0 else 0))
+        shared._begin_share(self._progress.next_start(self._plan))
         return shared
+
+    def _begin_share(self, start: Start) -> None:
+        """Have the next iteration begin where that of the whole stream would."""
+        worker, _ = self._plan.worker
+        # Of the first step some elements may be delivered already: it is the first worker's.
+        self._progress = Progress(start._replace(phase=worker, within=start.within if worker == 0 else 0))
 
     def _whole_epoch(self, epoch: int | None) -> tuple[Split, int]:
         epoch = self._progress.reached.epoch if epoch is None else whole("epoch", epoch, 0, 2**53)
