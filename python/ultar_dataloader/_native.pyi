@@ -335,6 +335,9 @@ class Dataset:
     def counts(self, /) -> list[int]:
         """Rows of each shard, in order."""
 
+    def has_decoded(self, /) -> bool:
+        """Whether rows are decoded when they are asked for: only pipelines have them."""
+
     def record(self, row: int, /) -> tuple[int, dict[str, Any]]:
         """The number of a row's shard, and its record there as `Index` has it.
 

@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 from . import _atomic
 
+DECODED_MIN = 1 << 52
+"""From here on offsets are no places in a shard, but in what is decoded of it when it is asked
+for, as `decoded_offset_min` of the engine."""
+
 
 class Member(NamedTuple):
     """An entry of a record: its key, where it is in the shard, and its size, in bytes."""
@@ -18,11 +22,11 @@ class Member(NamedTuple):
     size: int
 
 
-def write(shard: str, records: Iterable[tuple[str, Sequence[Member]]], format: str) -> None:
+def write(path: str, records: Iterable[tuple[str, Sequence[Member]]], format: str) -> None:
     """Write the index of a shard, in one of the two forms of docs/utix-format.md.
 
     Args:
-        shard: The path of the shard.
+        path: Of the index.
         records: The stem and the members of each record. Members are put in their order in the shard.
         format: ``"msgpack"`` or ``"jsonl"``.
 
@@ -30,7 +34,7 @@ def write(shard: str, records: Iterable[tuple[str, Sequence[Member]]], format: s
         WriteError: The index cannot be written.
     """
     pack = _msgpack if format == "msgpack" else _json
-    with _atomic.replacing(shard + ".utix") as file:
+    with _atomic.replacing(path) as file:
         pieces: list[bytes] = []
         for number, (stem, members) in enumerate(records):
             members = sorted(members, key=lambda member: member.offset)

@@ -40,6 +40,12 @@ const methods = [_]abi.Method{
     \\
     \\Rows of each shard, in order.
     },
+    .{ .name = "has_decoded", .function = &hasDecoded, .flags = abi.Method.no_args, .doc =
+    \\has_decoded($self, /)
+    \\--
+    \\
+    \\Whether rows are decoded when they are asked for: only pipelines have them.
+    },
     .{ .name = "record", .function = &record, .flags = abi.Method.one_arg, .doc =
     \\record($self, row, /)
     \\--
@@ -167,6 +173,10 @@ fn counts(dataset: *DatasetObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
         _ = abi.PyList_SetItem(list, @intCast(i), count); // A list of our own: cannot fail.
     }
     return list;
+}
+
+fn hasDecoded(dataset: *DatasetObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
+    return abi.PyBool_FromLong(@intFromBool(dataset.native.?.has_decoded));
 }
 
 fn record(dataset: *DatasetObject, row: *abi.Object) callconv(.c) ?*abi.Object {
