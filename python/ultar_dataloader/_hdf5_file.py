@@ -8,21 +8,18 @@ offsets from `DECODED_MIN` on: dataset after dataset in the order of their names
 from __future__ import annotations
 
 import errno
-import zlib
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, Self
 
 from . import _optional
 from ._errors import ReadError, ShardFormatError
+from ._hdf5_chunks import Chunks, Codec, is_as_numpy_has_it
 from ._hdf5_source import Local, Object, Source
 from ._records import DECODED_MIN
 from ._stores import StoreError, Stores, is_url
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _DECODED_END = 1 << 53
 _GUARD = 1 << 20
@@ -85,7 +82,8 @@ class File:
             self._file = h5py.File(self.source.for_h5py(), "r")
             self.source.check_path()
             self.columns, self.refused = _columns(path, self._file)
-            self._codecs: dict[str, _Codec | None] = {}
+            self._codecs: dict[str, Codec | None] = {}
+            self._codecs_lock = threading.Lock()
         except Exception as error:
             raise self.failed("not an HDF5 file that can be read", error) from error
 
@@ -106,7 +104,7 @@ class File:
         """The offset of each row in the file; None if rows are to be decoded."""
         h5py = _optional.need("h5py", "hdf5", "HDF5")
         plist = column.dataset.id.get_create_plist()
-        if plist.get_nfilters() > 0 or not _is_as_numpy_has_it(column.dataset):
+        if plist.get_nfilters() > 0 or not is_as_numpy_has_it(column.dataset):
             return None
         if column.row_bytes == 0:
             return lambda row: 0
@@ -115,10 +113,10 @@ class File:
             begin = column.dataset.id.get_offset()
             return None if begin is None else lambda row: begin + row * column.row_bytes
         if layout == h5py.h5d.CHUNKED and column.dataset.chunks[1:] == column.dataset.shape[1:]:
-            chunks = _chunk_offsets(column)
-            if None not in chunks:
-                rows = column.band_rows
-                return lambda row: chunks[row // rows] + row % rows * column.row_bytes
+            chunks = Chunks(column.dataset)
+            if chunks.are_all_there():
+                begins, rows = chunks.offsets.ravel().tolist(), column.band_rows
+                return lambda row: begins[row // rows] + row % rows * column.row_bytes
         return None
 
     def require_filters(self, column: Column) -> None:
@@ -157,21 +155,26 @@ class File:
         begin = band * column.band_rows
         end = min(begin + column.band_rows, column.length)
         try:
-            if column.name not in self._codecs:
-                self._codecs[column.name] = _codec_of(column.dataset)
-            codec = self._codecs[column.name]
-            array = None if codec is None else _decoded(self.source, column, codec, begin, end)
+            codec = self._codec(column)
+            array = None if codec is None else codec.decode(self.source, band, end - begin)
             if array is None:
                 array = column.dataset[begin:end]
             self.source.check()
         except StoreError:
             raise
         except Exception as error:
-            if self.source.failure is not None:
-                raise self.source.failure from error
+            if (failure := self.source.failure) is not None:
+                self.source.failure = None
+                raise failure from error
             raise StoreError(errno.EIO, f"rows {begin} to {end - 1} cannot be decoded: {error}") from error
         np = _optional.need("numpy", "hdf5", "HDF5")
         return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+    def _codec(self, column: Column) -> Codec | None:
+        with self._codecs_lock:
+            if column.name not in self._codecs:
+                self._codecs[column.name] = Codec.make(column.dataset)
+            return self._codecs[column.name]
 
     def failed(self, what: str, error: Exception) -> Exception:
         """The exception for one of h5py's, or of what it read from."""
@@ -224,91 +227,3 @@ def _columns(path: str, file: Any) -> tuple[list[Column], dict[str, str]]:
         if base > _DECODED_END:
             raise bad(path, f"the rows up to dataset {name} are {base - DECODED_MIN:,} bytes: too many to be numbered")
     return columns, refused
-
-
-def _is_as_numpy_has_it(dataset: Any) -> bool:
-    """Whether the file has elements just as arrays of the dataset's dtype do."""
-    h5py = _optional.need("h5py", "hdf5", "HDF5")
-    return bool(h5py.h5t.py_create(dataset.dtype, logical=True) == dataset.id.get_type())
-
-
-def _chunk_offsets(column: Column) -> list[Any]:
-    """Where each chunk of whole rows is; None for one that was never written."""
-    places: list[Any] = [None] * -(-column.length // column.band_rows)
-
-    def note(info: Any) -> None:
-        place = info.chunk_offset[0] // column.band_rows
-        if place < len(places):  # A dataset that was made shorter may have more of them.
-            places[place] = info.byte_offset
-
-    identity = column.dataset.id
-    if hasattr(identity, "chunk_iter"):
-        identity.chunk_iter(note)
-    else:
-        for i in range(identity.get_num_chunks()):
-            note(identity.get_chunk_info(i))
-    return places
-
-
-class _Codec(NamedTuple):
-    """What was done to chunks, of what zlib and NumPy can undo."""
-
-    is_deflated: bool
-    is_shuffled: bool
-
-
-def _codec_of(dataset: Any) -> _Codec | None:
-    """None for what is left to h5py."""
-    h5py = _optional.need("h5py", "hdf5", "HDF5")
-    if not dataset.chunks or not _is_as_numpy_has_it(dataset):
-        return None
-    plist = dataset.id.get_create_plist()
-    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
-    item = dataset.dtype.itemsize
-    match [one[0] for one in filters]:
-        case []:
-            return _Codec(False, False)
-        case [h5py.h5z.FILTER_DEFLATE]:
-            return _Codec(True, False)
-        case [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE] if filters[0][2][0] == item:
-            return _Codec(True, item > 1)
-    return None
-
-
-def _decoded(source: Source, column: Column, codec: _Codec, begin: int, end: int) -> NDArray[Any] | None:
-    """Rows of a band, without the lock that h5py has for all of the process.
-
-    None for what is left to h5py after all, which then also says what is wrong.
-    """
-    np = _optional.need("numpy", "hdf5", "HDF5")
-    dataset = column.dataset
-    item = dataset.dtype.itemsize
-    dtype = np.dtype(f"u{item}" if item in (1, 2, 4, 8) else f"V{item}")
-    steps, inner = dataset.chunks, dataset.shape[1:]
-    size = item
-    for step in steps:
-        size *= step
-    rows = None if steps[1:] == inner else np.empty((end - begin, *inner), dtype)
-    for corner in product(*(range(0, full, step) for full, step in zip(inner, steps[1:], strict=True))):
-        info = dataset.id.get_chunk_info_by_coord((begin, *corner))
-        if info.byte_offset is None or info.filter_mask:
-            return None
-        data = source.read(info.byte_offset, info.size)
-        if codec.is_deflated:
-            inflating = zlib.decompressobj()
-            try:
-                data = inflating.decompress(data, size + 1)  # With room for one more, it goes on to the checksum.
-            except zlib.error:
-                return None
-            if not inflating.eof:
-                return None
-        if len(data) != size:
-            return None
-        if codec.is_shuffled:
-            data = np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(item, -1).T)
-        chunk = np.frombuffer(data, dtype).reshape(steps)
-        if rows is None:
-            return chunk[: end - begin]
-        part = rows[(slice(None), *(slice(first, first + step) for first, step in zip(corner, steps[1:], strict=True)))]
-        part[...] = chunk[tuple(map(slice, part.shape))]
-    return rows
