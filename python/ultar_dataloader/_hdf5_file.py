@@ -17,7 +17,7 @@ from typing import Any, Self
 from . import _optional
 from ._errors import ReadError, ShardFormatError
 from ._hdf5_chunks import Chunks, Codec, is_as_numpy_has_it
-from ._hdf5_source import Local, Object, Source
+from ._hdf5_source import Local, Object, Reading, Source
 from ._records import DECODED_MIN
 from ._stores import StoreError, Stores, is_url
 
@@ -79,8 +79,8 @@ class File:
         except StoreError as failure:
             raise ReadError(failure.number or None, f"{path}: {failure.text}", path) from failure
         try:
-            self._file = h5py.File(self.source.for_h5py(), "r")
-            self.source.check_path()
+            self._reading = Reading(self.source)
+            self._file = h5py.File(self._reading, "r")
             self.columns, self.refused = _columns(path, self._file)
             self._codecs: dict[str, Codec | None] = {}
             self._codecs_lock = threading.Lock()
@@ -119,11 +119,11 @@ class File:
                 return lambda row: begins[row // rows] + row % rows * column.row_bytes
         return None
 
-    def require_filters(self, column: Column) -> None:
+    def require_decodable(self, column: Column) -> None:
         """That h5py can decode rows.
 
         Raises:
-            ShardFormatError: There is a filter that it does not have.
+            ShardFormatError: There is a filter that it does not have, or rows are in other files.
         """
         h5py = _optional.need("h5py", "hdf5", "HDF5")
         plist = column.dataset.id.get_create_plist()
@@ -132,8 +132,11 @@ class File:
             if not h5py.h5z.filter_avail(code):
                 known = f"{name.decode(errors='replace')} ({code})"
                 raise bad(
-                    self.path, f"dataset {column.name} is written through filter {known}, which h5py does not have"
+                    self.path, f"dataset {column.name}: h5py does not have filter {known} that it is written through"
                 )
+        sources = column.dataset.virtual_sources() if plist.get_layout() == h5py.h5d.VIRTUAL else []
+        if plist.get_external_count() > 0 or any(source.file_name != "." for source in sources):
+            raise bad(self.path, f"dataset {column.name}: its rows are in other files: name those, as shards")
 
     def differs(self, record: Mapping[str, Any]) -> str | None:
         """In what an index that has this first record is of another file, in words."""
@@ -163,8 +166,8 @@ class File:
         except StoreError:
             raise
         except Exception as error:
-            if (failure := self.source.failure) is not None:
-                self.source.failure = None
+            if (failure := self._reading.failure) is not None:
+                self._reading.failure = None
                 raise failure from error
             raise StoreError(errno.EIO, f"rows {begin} to {end - 1} cannot be decoded: {error}") from error
         np = _optional.need("numpy", "hdf5", "HDF5")
@@ -178,7 +181,7 @@ class File:
 
     def failed(self, what: str, error: Exception) -> Exception:
         """The exception for one of h5py's, or of what it read from."""
-        failure = self.source.failure
+        failure = self._reading.failure
         if failure is not None:
             return ReadError(failure.number or None, f"{self.path}: {failure.text}", self.path)
         return error if isinstance(error, ShardFormatError) else bad(self.path, f"{what}: {error}")

@@ -1,4 +1,8 @@
-"""What HDF5 files are read from: files of this machine, and objects in stores."""
+"""What HDF5 files are read from: files of this machine, and objects in stores.
+
+h5py reads them through here, too. Its own way to files would share what it knows of a file with
+all who have it open, also when the file has changed since, and keep others from writing to it.
+"""
 
 from __future__ import annotations
 
@@ -7,43 +11,23 @@ import io
 import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ._stores import StoreError, Stores
 
 
-class Source(Protocol):
-    """Where the bytes of a file come from. Errors are `StoreError`."""
-
-    version: object
-    """Which equals that of the same file unchanged."""
-    failure: StoreError | None
-    """What became of a read by h5py, which says it in its own words."""
-
-    def read(self, offset: int, size: int) -> Any: ...
-    def check(self) -> None:
-        """That it is what it was."""
-
-    def check_path(self) -> None:
-        """That another who opened it has the same."""
-
-    def for_h5py(self) -> Any: ...
-    @property
-    def close(self) -> Callable[[], object]: ...
-
-
 class Local:
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self.failure: StoreError | None = None
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.close = weakref.finalize(self, os.close, self._fd)
-        self.version: object = self._version_of(self._fd)
+    """A file. Errors of reads are `StoreError`."""
 
-    def _version_of(self, at: int | str) -> tuple[int, ...]:
-        stat = os.stat(at)
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._closing = weakref.finalize(self, os.close, self._fd)
+        self.version: object = self._version()
+        self.size = os.fstat(self._fd).st_size
+
+    def _version(self) -> tuple[int, ...]:
+        stat = os.fstat(self._fd)
         return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def read(self, offset: int, size: int) -> bytes:
@@ -51,55 +35,76 @@ class Local:
         while offset < end:
             piece = os.pread(self._fd, end - offset, offset)
             if not piece:
-                raise StoreError(errno.EIO, f"the file ends at {offset}, before a chunk of {size} bytes does")
+                raise StoreError(errno.EIO, f"the file ends at {offset}, and {end - offset} bytes more were wanted")
             pieces.append(piece)
             offset += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    read_small = read
+
     def check(self) -> None:
-        self._compare(self._fd)
-
-    def check_path(self) -> None:
-        self._compare(self._path)
-
-    def _compare(self, at: int | str) -> None:
-        if self.version != self._version_of(at):
+        """That it is what it was."""
+        if self.version != self._version():
             raise StoreError(errno.ESTALE, "the file was changed while it was in use")
 
-    def for_h5py(self) -> str:
-        return self._path
+    def close(self) -> None:
+        self._closing()
 
 
 class Object:
+    """An object. All reads are of one version of it, or `StoreError`."""
+
+    _BLOCK = 64 * 1024
+    _BLOCKS = 16
+
     def __init__(self, url: str, stores: Stores) -> None:
         self._url = url
         self._stores = stores
-        self.failure: StoreError | None = None
-        self.size = stores.size(url)
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self.version: object = None
+        self.size = stores.size(url)
 
     def read(self, offset: int, size: int) -> Any:
         return self._stores.insist(partial(self._stores.read, self._url, offset, size))[0]
 
+    def read_small(self, offset: int, size: int) -> Any:
+        """For h5py, under its lock: headers are small and near one another, so blocks are kept."""
+        if size >= self._BLOCK:
+            return self.read(offset, size)
+        pieces, end = [], offset + size
+        while offset < end:
+            number, begin = divmod(offset, self._BLOCK)
+            pieces.append(self._block(number)[begin : begin + end - offset])
+            offset += len(pieces[-1])
+        return b"".join(pieces)
+
+    def _block(self, number: int) -> bytes:
+        if number not in self._blocks:
+            begin = number * self._BLOCK
+            self._blocks[number] = bytes(self.read(begin, min(self._BLOCK, self.size - begin)))
+            if len(self._blocks) > self._BLOCKS:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(number)
+        return self._blocks[number]
+
     def check(self) -> None:
-        pass  # All reads are of one version.
+        pass
 
-    check_path = close = check
-
-    def for_h5py(self) -> Any:
-        return _Reading(self)
+    def close(self) -> None:
+        self._blocks.clear()
 
 
-class _Reading(io.RawIOBase):
-    """An object as h5py reads files: headers are small and near one another, so blocks are kept."""
+Source = Local | Object
 
-    _BLOCK = 64 * 1024
-    _BLOCKS = 64
 
-    def __init__(self, source: Object) -> None:
+class Reading(io.RawIOBase):
+    """A source as h5py takes files."""
+
+    def __init__(self, source: Source) -> None:
         self._source = source
         self._at = 0
-        self._blocks: OrderedDict[int, memoryview] = OrderedDict()
+        self.failure: StoreError | None = None
+        """Why a read failed, which h5py says in its own words."""
 
     def readable(self) -> bool:
         return True
@@ -115,26 +120,12 @@ class _Reading(io.RawIOBase):
         return self._at
 
     def readinto(self, target: Any) -> int:
+        """All of the target, up to the end: h5py does not ask again."""
         into = memoryview(target).cast("B")[: max(0, self._source.size - self._at)]
         try:
-            if len(into) >= self._BLOCK:
-                into[:] = memoryview(self._source.read(self._at, len(into)))
-                self._at += len(into)
-                return len(into)
-            block = self._block(self._at // self._BLOCK) if into else memoryview(b"")
+            into[:] = memoryview(self._source.read_small(self._at, len(into)))
         except StoreError as failure:
-            self._source.failure = failure
+            self.failure = failure
             raise OSError(failure.number, failure.text) from failure
-        piece = block[self._at % self._BLOCK :][: len(into)]
-        into[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
-
-    def _block(self, number: int) -> memoryview:
-        if number not in self._blocks:
-            begin = number * self._BLOCK
-            self._blocks[number] = memoryview(self._source.read(begin, min(self._BLOCK, self._source.size - begin)))
-            if len(self._blocks) > self._BLOCKS:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(number)
-        return self._blocks[number]
+        self._at += len(into)
+        return len(into)

@@ -204,7 +204,7 @@ def _chosen(file: File, wanted: Iterable[str] | None) -> Iterator[tuple[str, Col
 def _place(file: File, name: str, column: Column) -> _Placed:
     offset_of = file.plain(column)
     if offset_of is None:
-        file.require_filters(column)
+        file.require_decodable(column)
         return _Placed(name, column.length, column.row_bytes, column.decoded_at)
     if column.length > 0 and column.row_bytes > 0:
         for row in (0, column.length - 1):
