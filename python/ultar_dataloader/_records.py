@@ -22,19 +22,20 @@ class Member(NamedTuple):
     size: int
 
 
-def write(path: str, records: Iterable[tuple[str, Sequence[Member]]], format: str) -> None:
+def write(shard: str, records: Iterable[tuple[str, Sequence[Member]]], format: str, path: str | None = None) -> None:
     """Write the index of a shard, in one of the two forms of docs/utix-format.md.
 
     Args:
-        path: Of the index.
+        shard: The path of the shard.
         records: The stem and the members of each record. Members are put in their order in the shard.
         format: ``"msgpack"`` or ``"jsonl"``.
+        path: Of the index. None: beside the shard.
 
     Raises:
         WriteError: The index cannot be written.
     """
     pack = _msgpack if format == "msgpack" else _json
-    with _atomic.replacing(path) as file:
+    with _atomic.replacing(path or shard + ".utix") as file:
         pieces: list[bytes] = []
         for number, (stem, members) in enumerate(records):
             members = sorted(members, key=lambda member: member.offset)

@@ -74,7 +74,7 @@ def index(
     """
     path = os.fspath(path)
     if not is_url(path):
-        return write_index(path, None, path + ".utix", format, datasets)
+        return write_index(path, None, None, format, datasets)
     from . import _store_index
     from ._fetching import Fetching
 
@@ -85,11 +85,11 @@ def index(
 
 
 def write_index(
-    path: str, stores: Stores | None, at: str, format: str, datasets: Iterable[str] | None = None
+    path: str, stores: Stores | None, at: str | None, format: str, datasets: Iterable[str] | None = None
 ) -> IndexCounts:
-    """As `index`, of a file or an object of `stores`, with the path of the index."""
+    """As `index`, of a file or an object of `stores`, with the path of the index, if that is not beside it."""
     with _opened(path, stores, datasets) as columns:
-        _records.write(at, _rows(columns), format)
+        _records.write(path, _rows(columns), format, at)
         return _counts(columns)
 
 

@@ -56,7 +56,7 @@ def index(
         error = ShardFormatError(f"{folder}: there is no file in this folder, so there is nothing to index")
         error.filename = folder
         raise error
-    _records.write(folder + ".utix", found, format)
+    _records.write(folder, found, format)
     return _counts(found)
 
 

@@ -131,7 +131,7 @@ def index_from_idx(path: str | os.PathLike[str], idx_path: str | os.PathLike[str
         (str(number), [_records.Member(".bin", offset + _HEADER_BYTES, size - _FRAME_BYTES)])
         for number, (offset, size) in enumerate(places)
     )
-    _records.write(path + ".utix", records, "msgpack")
+    _records.write(path, records, "msgpack")
 
 
 def _idx_path(path: str, idx_path: str | os.PathLike[str] | None) -> str:
