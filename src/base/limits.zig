@@ -12,6 +12,9 @@ pub const group_bytes_target = 512 * 1024;
 pub const mapped_group_bytes_target = 1024 * 1024;
 /// Rows in one group: tiny rows cross to Python this many at a time.
 pub const group_rows_max = 1024;
+/// Groups without rows that are kept for the next ones: more than are under way, but not
+/// those of a list of rows that was held, each of which has kilobytes.
+pub const spare_groups_max = 256;
 /// Entries of one file that lie at most this far apart share a read.
 pub const read_gap_max = 8 * 1024;
 /// One submission to the kernel; longer ranges are several, so that they run
@@ -55,6 +58,9 @@ pub const in_flight_max = 128;
 pub const read_threads_default = 8;
 /// The most that the user may say: beyond it they only wait for each other.
 pub const read_threads_max = 64;
+/// Reads of what is cached that a thread makes before it hands them over: each time it
+/// wakes the engine's thread, which costs as much as several reads.
+pub const read_share_max = 64;
 /// Reads from which on a second thread copies faster than it is told to.
 pub const async_bytes_min = 64 * 1024;
 /// Times in a row that the kernel may say "try again" (EAGAIN, EINTR) before a

@@ -1,6 +1,8 @@
 //! Backend: a few threads that call `pread`, for where io_uring is missing or
-//! forbidden. Threads start when there is work for them; where none can be
-//! started, the engine thread reads by itself.
+//! forbidden. What the page cache has, few threads copy, many reads at a time; one
+//! that has to wait for storage leaves its place, and the reads that it has not
+//! begun, to the next. Threads start when there is work for them; where none can
+//! be started, the engine thread reads by itself.
 //!
 //! A completion is the engine thread's, then in `work`, then one thread's, then
 //! in `done`, then the engine thread's again. `mutex` guards the two lists.
@@ -19,9 +21,6 @@ const Wait = WakeFlag.Wait;
 queued: Completion.Queue = .{},
 /// In `work`, with a thread, or in `done`.
 in_flight: u32 = 0,
-threads: [limits.read_threads_max]std.Thread = undefined,
-threads_count: u32 = 0,
-threads_max: u32,
 ticking: bool = false,
 /// Why it is not io_uring; empty when it was asked for.
 reason_buffer: [reason_max]u8 = undefined,
@@ -38,8 +37,14 @@ work_came: sync.Condition = .{},
 engine_wanted: sync.Condition = .{},
 work: Completion.Queue = .{},
 done: Completion.Queue = .{},
+threads: [limits.read_threads_max]std.Thread = undefined,
+threads_count: u32 = 0,
+threads_max: u32,
 /// Threads that wait for work.
 idle: u32 = 0,
+/// Threads that copy what is cached, and how many may.
+copying: u32 = 0,
+copying_max: u32 = 1,
 stopping: bool = false,
 
 pub const reason_max = 192;
@@ -48,9 +53,10 @@ pub const reason_max = 192;
 /// host's process comes out of the same stack.
 const stack_bytes = 1024 * 1024;
 
-/// `threads_max` of 0: as many as are usual.
+/// So many threads copy, and wait for storage. 0: one copies, and as many as are usual wait.
 pub fn init(threads: *Threads, threads_max: u32, why_not_uring: []const u8) void {
     threads.* = .{ .threads_max = if (threads_max == 0) limits.read_threads_default else @min(threads_max, limits.read_threads_max) };
+    threads.copying_max = @max(1, @min(threads_max, limits.read_threads_max));
     threads.reason_len = @min(why_not_uring.len, reason_max);
     @memcpy(threads.reason_buffer[0..threads.reason_len], why_not_uring[0..threads.reason_len]);
 }
@@ -145,18 +151,19 @@ fn handOver(threads: *Threads) Completion.Queue {
 
 fn give(threads: *Threads, batch: *Completion.Queue) void {
     threads.mutex.lock();
+    defer threads.mutex.unlock();
     while (batch.pop()) |completion| threads.work.push(completion);
-    const wanted = threads.work.count -| threads.idle;
-    const rouse = @min(threads.work.count, threads.idle);
-    threads.mutex.unlock();
+    threads.rouse();
+}
 
-    for (0..rouse) |_| threads.work_came.signal();
-    for (0..wanted) |_| {
-        if (threads.threads_count == threads.threads_max) return;
-        const thread = std.Thread.spawn(.{ .stack_size = stack_bytes }, run, .{threads}) catch return;
-        threads.threads[threads.threads_count] = thread;
-        threads.threads_count += 1;
-    }
+/// Have one more thread begin, if there is work that it may do. With the lock.
+fn rouse(threads: *Threads) void {
+    if (threads.work.count == 0 or threads.copying >= threads.copying_max) return;
+    if (threads.idle > 0) return threads.work_came.signal();
+    if (threads.threads_count == threads.threads_max or threads.stopping) return;
+    const thread = std.Thread.spawn(.{ .stack_size = stack_bytes }, run, .{threads}) catch return;
+    threads.threads[threads.threads_count] = thread;
+    threads.threads_count += 1;
 }
 
 /// What threads have finished; with `.block`, some of it or a wake-up.
@@ -177,13 +184,85 @@ fn takeDone(threads: *Threads, wait: Wait) Completion.Queue {
     return threads.done.take();
 }
 
-/// On a thread of the pool: until the target is full or something is wrong.
+/// Of a thread of the pool.
+fn run(threads: *Threads) void {
+    os.blockSignals();
+    threads.mutex.lock();
+    defer threads.mutex.unlock();
+    while (true) {
+        while (threads.work.count > 0 and threads.copying < threads.copying_max) threads.readSome();
+        if (threads.stopping) return;
+        threads.idle += 1;
+        threads.work_came.wait(&threads.mutex);
+        threads.idle -= 1;
+    }
+}
+
+/// Take a share of the work, up to the first read that waits for storage, and that one.
+/// The lock is held at first and in the end, and not while anything is read.
+fn readSome(threads: *Threads) void {
+    var share = threads.takeShare();
+    threads.copying += 1;
+    threads.rouse(); // For what is left.
+    threads.mutex.unlock();
+    var done: Completion.Queue = .{};
+    const slow: ?*Completion = while (share.pop()) |completion| {
+        if (!threads.readCached(completion)) break completion;
+        done.push(completion);
+    } else null;
+    threads.mutex.lock();
+    threads.copying -= 1;
+    threads.work.pushFront(&share);
+    threads.finish(&done);
+    const completion = slow orelse return;
+    threads.rouse();
+    threads.mutex.unlock();
+    threads.read(completion);
+    threads.mutex.lock();
+    done.push(completion);
+    threads.finish(&done);
+}
+
+/// What one thread reads before it hands over: enough to be worth waking the engine
+/// thread, and no more than all who may copy can have at the same time.
+fn takeShare(threads: *Threads) Completion.Queue {
+    const reads_max = @min(limits.read_share_max, (threads.work.count - 1) / threads.copying_max + 1);
+    var share: Completion.Queue = .{};
+    var bytes: u64 = 0;
+    while (share.count < reads_max and bytes < limits.group_bytes_target) {
+        const completion = threads.work.pop() orelse break;
+        bytes += completion.target.len;
+        share.push(completion);
+    }
+    return share;
+}
+
+fn finish(threads: *Threads, done: *Completion.Queue) void {
+    if (done.count == 0) return;
+    while (done.pop()) |completion| threads.done.push(completion);
+    threads.engine_wanted.signal();
+}
+
+/// Until the target is full or something is wrong. False where bytes are to come from
+/// storage, or nobody knows.
+fn readCached(threads: *Threads, completion: *Completion) bool {
+    if (completion.direct) return false;
+    while (true) {
+        if (threads.isCanceled(completion)) return true;
+        const count = switch (os.preadCached(completion.fd, completion.rest(), completion.restOffset())) {
+            .ok => |count| count,
+            .err => return false,
+        };
+        const result = completion.answer(@intCast(count)) orelse continue;
+        completion.keep(result);
+        return true;
+    }
+}
+
+/// The same, waiting for what is missing.
 fn read(threads: *Threads, completion: *Completion) void {
     while (true) {
-        if (threads.canceling.load(.monotonic)) {
-            completion.errno = Completion.number(.CANCELED);
-            return;
-        }
+        if (threads.isCanceled(completion)) return;
         const returned: i64 = switch (os.pread(completion.fd, completion.rest(), completion.restOffset())) {
             .ok => |count| @intCast(count),
             .err => |errno| -@as(i64, errno),
@@ -192,21 +271,8 @@ fn read(threads: *Threads, completion: *Completion) void {
     }
 }
 
-fn run(threads: *Threads) void {
-    os.blockSignals();
-    threads.mutex.lock();
-    defer threads.mutex.unlock();
-    while (true) {
-        while (threads.work.pop()) |completion| {
-            threads.mutex.unlock();
-            threads.read(completion);
-            threads.mutex.lock();
-            threads.done.push(completion);
-            threads.engine_wanted.signal();
-        }
-        if (threads.stopping) return;
-        threads.idle += 1;
-        threads.work_came.wait(&threads.mutex);
-        threads.idle -= 1;
-    }
+fn isCanceled(threads: *const Threads, completion: *Completion) bool {
+    if (!threads.canceling.load(.monotonic)) return false;
+    completion.errno = Completion.number(.CANCELED);
+    return true;
 }

@@ -128,6 +128,10 @@ class MixSource:
 
     _draws: Draws = field(init=False, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        children = "; ".join(str(child) for child in self.children)
+        return f"mix of [{children}] by weights {', '.join(map('{:g}'.format, self.weights))}, with seed {self.seed}"
+
     def __post_init__(self) -> None:
         lengths = [_length(child) for child in self.children]
         object.__setattr__(self, "_draws", Draws(lengths, self.weights, self.seed, self.stop))

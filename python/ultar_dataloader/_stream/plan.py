@@ -46,6 +46,20 @@ class Plan:
     worker: tuple[int, int] = (0, 1)
     """Takes every so-manieth step of the rank: its number, and that of all workers."""
 
+    def __str__(self) -> str:
+        """In the order in which it is done."""
+        shown = [repr(self.source), *(stage.kind for stage in self.stages)]
+        if self.batch_size is not None:
+            shown.append(f"batches of {self.batch_size}")
+        shown += [stage.kind for stage in self.after]
+        if self.repeat != 1:
+            shown.append("repeated" if self.repeat is None else f"{self.repeat} times")
+        if self.rank is None:
+            shown.append("the rank that the process has")
+        elif self.world_size != 1:
+            shown.append(f"rank {self.rank} of {self.world_size}")
+        return ", ".join(shown)
+
     @property
     def ranks(self) -> tuple[int, int]:
         """Rank and world size, checked."""

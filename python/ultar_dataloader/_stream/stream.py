@@ -260,17 +260,7 @@ class Stream(Streamable):
         return _unpickle, (plan, self._progress.here(plan))
 
     def __repr__(self) -> str:
-        plan = self._plan
-        shown = [repr(plan.source)]
-        if plan.source.seed is not None:
-            shown.append(f"shuffled with seed {plan.source.seed}")
-        shown += [stage.kind for stage in plan.stages]
-        if plan.batch_size is not None:
-            shown.append(f"batches of {plan.batch_size}")
-        shown += [stage.kind for stage in plan.after]
-        if (plan.rank, plan.world_size) != (0, 1):
-            shown.append("rank {} of {}".format(*plan.ranks))
-        return f"<{type(self).__name__} {', '.join(shown)}>"
+        return f"<{type(self).__name__} {self._plan}>"
 
 
 def _unpickle(plan: Plan, start: Start) -> Stream:
