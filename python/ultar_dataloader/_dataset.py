@@ -274,8 +274,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         """Of the rows in order, for threads that read at the same time while their caller waits."""
         threads: int = self._options["threads"]
         allowed = threads or min(len(os.sched_getaffinity(0)), _READERS)
-        # Of a store, one thread asks for many at once as well.
-        shares = 1 if self._store.has_urls else max(1, min(allowed, len(rows) // _SHARE))
+        # Of those who fetch or decode, one thread asks for many at once as well.
+        shares = 1 if self._store.is_fetched else max(1, min(allowed, len(rows) // _SHARE))
         if shares == 1:
             return [self._pipeline(rows)]
         size = -(-len(rows) // shares)
@@ -285,8 +285,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     def _few(self, rows: array[int]) -> list[_native.LoadedRow]:
         """Rows, none of which may be left out, without reading ahead."""
-        if self._store.is_fetched:
-            # Whoever waits for a store starts what fetches, and answers Ctrl-C.
+        if self._store.has_urls or (len(rows) > 1 and self._store.is_fetched):
+            # Whoever waits for a store starts what fetches, and answers Ctrl-C; several rows are decoded at once.
             return list(self._pipeline(rows, on_error="raise"))
         reader = self._store.reader(self._keys, self._options["access"])
         return [reader.read(row) for row in rows]

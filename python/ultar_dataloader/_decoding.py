@@ -69,6 +69,8 @@ class Decoding:
     def _rows(self, file: File, column: Column, offset: int, size: int) -> bytes:
         pieces, at, end = [], offset - column.base, offset - column.base + size
         while at < end:
+            if self._stores.ending.is_set():
+                raise StoreError(0, "the file was closed")
             number, begin = divmod(at, column.band_bytes)
             make = partial(file.decode, column, number)
             band = self._bands.get((file.path, column.base, number), column.band_bytes + _EACH_BYTES, make)

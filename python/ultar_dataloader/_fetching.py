@@ -69,6 +69,7 @@ class _Servers:
                 return
             thread = threading.Thread(target=self._run, name="ultar-fetch", daemon=True)
             self._threads.append(thread)
+            _threads.add(thread)
             try:
                 thread.start()
             except RuntimeError:
@@ -104,19 +105,17 @@ class _Servers:
         self._stores.ending.set()
         self._native.close()
 
-    def join(self, until: float) -> None:
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-
 
 _all: weakref.WeakSet[_Servers] = weakref.WeakSet()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Also those of servers that are no more, which may be at their last step: to close files."""
 
 
 @atexit.register
 def _end() -> None:
-    servers = list(_all)
-    for one in servers:
+    for one in list(_all):
         one.close()
     until = time.monotonic() + _END_SECONDS
-    for one in servers:
-        one.join(until)
+    for thread in list(_threads):
+        if thread.is_alive():  # Not in the child of a fork.
+            thread.join(max(0.0, until - time.monotonic()))

@@ -7,8 +7,10 @@ offsets from `DECODED_MIN` on: dataset after dataset in the order of their names
 
 from __future__ import annotations
 
+import atexit
 import errno
 import threading
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -81,6 +83,7 @@ class File:
         try:
             self._reading = Reading(self.source)
             self._file = h5py.File(self._reading, "r")
+            _all.add(self)
             self.columns, self.refused = _columns(path, self._file)
             self._codecs: dict[str, Codec | None] = {}
             self._codecs_lock = threading.Lock()
@@ -197,6 +200,16 @@ class File:
         self.close()
 
 
+_all: weakref.WeakSet[File] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """Close what is open: the HDF5 library does so when Python is no more, and calls what reads for it."""
+    for file in list(_all):
+        file.close()
+
+
 def bad(path: str, text: str) -> ShardFormatError:
     error = ShardFormatError(f"{path}: {text}")
     error.filename = path
@@ -225,7 +238,7 @@ def _columns(path: str, file: Any) -> tuple[list[Column], dict[str, str]]:
         for size in inner:
             row_bytes *= size
         rows = dataset.chunks[0] if dataset.chunks else max(1, _BAND_BYTES // max(row_bytes, 1))
-        columns.append(Column(name, dataset, length, row_bytes, base, rows))
+        columns.append(Column(name, dataset, length, row_bytes, base, max(1, min(rows, length))))
         base += -(-length * row_bytes // _GUARD) * _GUARD + _GUARD
         if base > _DECODED_END:
             raise bad(path, f"the rows up to dataset {name} are {base - DECODED_MIN:,} bytes: too many to be numbered")

@@ -67,7 +67,7 @@ class Store:
 
     @property
     def is_fetched(self) -> bool:
-        """Whether threads answer for rows: only pipelines have such."""
+        """Whether threads answer for rows: those of objects, and what is decoded."""
         return self.has_urls or self.native().has_decoded()
 
     def fingerprint(self) -> str:
@@ -94,7 +94,10 @@ class Store:
         with self._lock:
             found = self._readers.get((keys, access))
             if found is None:
-                found = self._readers[keys, access] = native.reader(keys, access)
+                fetching = self.fetching if native.has_decoded() else None
+                if fetching is not None:
+                    fetching.start()
+                found = self._readers[keys, access] = native.reader(keys, access, fetching)
             return found
 
     def close(self) -> None:
