@@ -72,7 +72,9 @@ class File:
     """
 
     def __init__(self, path: str, stores: Stores | None) -> None:
+        global _lock_of_h5py
         h5py = _optional.need("h5py", "hdf5", f"{path}: reading HDF5")
+        _lock_of_h5py = h5py._objects.phil
         self.path = path
         try:
             self.source: Source = Object(path, stores) if stores is not None and is_url(path) else Local(path)
@@ -201,13 +203,21 @@ class File:
 
 
 _all: weakref.WeakSet[File] = weakref.WeakSet()
+_lock_of_h5py: Any = None
+"""Which whoever calls the HDF5 library has; null as long as we do not."""
 
 
 @atexit.register
 def _end() -> None:
-    """Close what is open: the HDF5 library does so when Python is no more, and calls what reads for it."""
-    for file in list(_all):
-        file.close()
+    """Have nobody in the HDF5 library when Python ends, and nothing open.
+
+    A thread that Python stops there would leave it in pieces, and it closes at last what is open,
+    by calling Python that is no more.
+    """
+    if _lock_of_h5py is not None:
+        _lock_of_h5py.acquire()  # For good.
+        for file in list(_all):
+            file.close()
 
 
 def bad(path: str, text: str) -> ShardFormatError:
