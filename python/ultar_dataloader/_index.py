@@ -161,6 +161,8 @@ def check(
     def compare(path: str) -> IndexCounts:
         if is_url(path):
             at, stores = _store_index.fetch(fetching.stores, path, any_age=True), fetching
+            if hdf5.is_hdf5(path, fetching.stores):
+                return _without_rules(path, rules, hdf5.check(path, fetching.stores, at))
         elif path.endswith("/"):
             return _without_rules(path, rules, raw.check(path))
         elif hdf5.is_hdf5(path):

@@ -335,6 +335,9 @@ class Dataset:
     def counts(self, /) -> list[int]:
         """Rows of each shard, in order."""
 
+    def has_decoded(self, /) -> bool:
+        """Whether some rows are decoded when they are asked for, by who serves stores."""
+
     def record(self, row: int, /) -> tuple[int, dict[str, Any]]:
         """The number of a row's shard, and its record there as `Index` has it.
 
@@ -342,8 +345,14 @@ class Dataset:
             IndexError: There is no such row.
         """
 
-    def reader(self, keys: Sequence[str] | None, access: str, /) -> RowReader:
-        """What reads single rows in the calling thread: all their entries, or those of ``keys``."""
+    def reader(self, keys: Sequence[str] | None, access: str, stores: object, /) -> RowReader:
+        """What reads single rows in the calling thread: all their entries, or those of ``keys``.
+
+        Args:
+            keys: None for all.
+            access: As for `pipeline`.
+            stores: As for `pipeline`; its ``start`` was called. None where rows are all ranges of files.
+        """
 
     def gatherer(
         self, fields: Sequence[tuple[str, str, Sequence[int | None]]], /, *, access: str, threads: int

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import _native
+from . import _native, hdf5
 from ._errors import ReadError
 from ._stores import StoreError, Stores, Version
 
@@ -171,6 +171,9 @@ def _build(fetching: Fetching, url: str, **how: Any) -> tuple[str, IndexCounts]:
         raise _read_error(url, failure) from failure
     path = path_of(fetching.stores, url, version)
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    datasets = how.pop("datasets", None)
+    if hdf5.is_hdf5(url, fetching.stores):
+        return path, hdf5.write_index(url, fetching.stores, path, how["format"], datasets)
     counts = _native.index_shard(url, **how, check=False, index_path=path, stores=fetching)
     return path, counts
 
