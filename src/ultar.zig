@@ -61,6 +61,7 @@ test {
     _ = @import("tar/scanner_test.zig");
     _ = @import("utix/Columns.zig");
     _ = @import("utix/Index.zig");
+    _ = @import("utix/Names.zig");
     _ = @import("utix/RecordReader.zig");
     _ = @import("utix/fuzz_test.zig");
     _ = @import("utix/index_test.zig");

@@ -273,8 +273,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         """Of the rows in order, for threads that read at the same time while their caller waits."""
         threads: int = self._options["threads"]
         allowed = threads or min(len(os.sched_getaffinity(0)), _READERS)
-        # Of a store, one thread asks for many at once as well.
-        shares = 1 if self._store.has_urls else max(1, min(allowed, len(rows) // _SHARE))
+        # Of those who fetch or decode, one thread asks for many at once as well.
+        shares = 1 if self._store.is_fetched else max(1, min(allowed, len(rows) // _SHARE))
         if shares == 1:
             return [self._pipeline(rows)]
         size = -(-len(rows) // shares)
@@ -284,8 +284,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     def _few(self, rows: array[int]) -> list[_native.LoadedRow]:
         """Rows, none of which may be left out, without reading ahead."""
-        if self._store.has_urls:
-            # Whoever waits for a store starts what fetches, and answers Ctrl-C.
+        if self._store.has_urls or (len(rows) > 1 and self._store.is_fetched):
+            # Whoever waits for a store starts what fetches, and answers Ctrl-C; several rows are decoded at once.
             return list(self._pipeline(rows, on_error="raise"))
         reader = self._store.reader(self._keys, self._options["access"])
         return [reader.read(row) for row in rows]
@@ -298,7 +298,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         if order is not None and not self._has_all_rows:
             places["rows"] = self._rows if isinstance(self._rows, array) else array("Q", self._rows)
         native = self._store.native()
-        stores = self._store.fetching if self._store.has_urls else None
+        stores = self._store.fetching if self._store.is_fetched else None
         return native.pipeline(**places, order=order, keys=self._keys, stores=stores, **{**self._options, **options})
 
     def _numbers(self, places: Iterable[range | array[int]], order: _native.Order | None) -> array[int]:
@@ -316,7 +316,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
     def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
         options = self._options
         native = self._store.native()
-        stores = self._store.fetching if self._store.has_urls else None
+        stores = self._store.fetching if self._store.is_fetched else None
         if stores is not None:
             stores.start()
         return native.gatherer(fields, access=options["access"], threads=options["threads"], stores=stores)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from . import _asking, _native, _store_index, _store_paths
+from . import _asking, _native, _records, _store_index, _store_paths
+from ._decoding import Decoding
 from ._stores import Options, StoreError, Stores
 
 _END_SECONDS = 1.0
@@ -26,7 +27,8 @@ class Fetching:
         self.stores = Stores(Options.parse(storage_options), logins)
         self.storage_options = None if storage_options is None else dict(storage_options)
         self.native = _native.Remote()
-        self._servers = _Servers(self.native, self.stores)
+        self.decoding = Decoding(self.stores)
+        self._servers = _Servers(self.native, self.stores, self.decoding)
         self._process = os.getpid()
         weakref.finalize(self, self._servers.close)
 
@@ -40,7 +42,7 @@ class Fetching:
 
     def here(self) -> Fetching:
         """This, or in the child of a fork, where no thread is, another one like it."""
-        if self._process == os.getpid() or not self.stores.is_used():
+        if self._process == os.getpid() or not (self.stores.is_used() or self._servers.is_started()):
             return self
         return Fetching(self.storage_options, self.stores.logins)
 
@@ -48,12 +50,16 @@ class Fetching:
 class _Servers:
     """Knows nothing of who asks, so that it ends when they are gone."""
 
-    def __init__(self, native: _native.Remote, stores: Stores) -> None:
+    def __init__(self, native: _native.Remote, stores: Stores, decoding: Decoding) -> None:
         self._native = native
         self._stores = stores
+        self._decoding = decoding
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         _all.add(self)
+
+    def is_started(self) -> bool:
+        return bool(self._threads)
 
     def start(self) -> None:
         with self._lock:
@@ -67,6 +73,7 @@ class _Servers:
                 return
             thread = threading.Thread(target=self._run, name="ultar-fetch", daemon=True)
             self._threads.append(thread)
+            _threads.add(thread)
             try:
                 thread.start()
             except RuntimeError:
@@ -81,7 +88,9 @@ class _Servers:
             if is_short:
                 self._add()
             try:
-                if kind == "read":
+                if kind == "read" and offset >= _records.DECODED_MIN:
+                    native.answer(number, self._decoding.read(url, offset, size), 0)
+                elif kind == "read":
                     data, retries = self._stores.insist(partial(self._stores.read, url, offset, size, object_size))
                     native.answer(number, data, retries)
                     del data
@@ -103,20 +112,18 @@ class _Servers:
         self._stores.ending.set()
         self._native.close()
 
-    def join(self, until: float) -> None:
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-
 
 _all: weakref.WeakSet[_Servers] = weakref.WeakSet()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Also those of servers that are no more, which may be at their last step: to close files."""
 
 
 @atexit.register
 def _end() -> None:
-    servers = list(_all)
-    for one in servers:
+    for one in list(_all):
         one.close()
     until = time.monotonic() + _END_SECONDS
-    for one in servers:
-        one.join(until)
+    for thread in list(_threads):
+        if thread.is_alive():  # Not in the child of a fork.
+            thread.join(max(0.0, until - time.monotonic()))
     _asking.join(until)

@@ -165,6 +165,8 @@ def check(
             return _without_rules(path, rules, raw.check(path, fetching.stores if is_url(path) else None))
         if is_url(path):
             at, stores = _store_index.fetch(fetching.stores, path, any_age=True), fetching
+            if hdf5.is_hdf5(path, fetching.stores):
+                return _without_rules(path, rules, hdf5.check(path, fetching.stores, at))
         elif hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.check(path))
         else:

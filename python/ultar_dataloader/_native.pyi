@@ -338,6 +338,9 @@ class Dataset:
     def counts(self, /) -> list[int]:
         """Rows of each shard, in order."""
 
+    def has_decoded(self, /) -> bool:
+        """Whether some rows are decoded when they are asked for, by who serves stores."""
+
     def record(self, row: int, /) -> tuple[int, dict[str, Any]]:
         """The number of a row's shard, and its record there as `Index` has it.
 
@@ -345,8 +348,14 @@ class Dataset:
             IndexError: There is no such row.
         """
 
-    def reader(self, keys: Sequence[str] | None, access: str, /) -> RowReader:
-        """What reads single rows in the calling thread: all their entries, or those of ``keys``."""
+    def reader(self, keys: Sequence[str] | None, access: str, stores: object, /) -> RowReader:
+        """What reads single rows in the calling thread: all their entries, or those of ``keys``.
+
+        Args:
+            keys: None for all.
+            access: As for `pipeline`.
+            stores: As for `pipeline`; its ``start`` was called. None where rows are all ranges of files.
+        """
 
     def gatherer(
         self,
@@ -523,4 +532,15 @@ def parse_example(data: bytes | memoryview, /) -> tuple[dict[str, _Feature], dic
 
     Raises:
         ShardFormatError: The message is malformed; says at which byte.
+    """
+
+def read_item(descriptor: int, offset: int, size: int, index: int, key: str, /) -> bytes | None:
+    """The payload of a tar member, if its header says that it is that item of that size; None otherwise.
+
+    Args:
+        descriptor: Of the tar.
+        offset: Of the payload.
+        size: Of the payload.
+        index: Of the item: ``{index:012d}{key}`` is the name of the member.
+        key: The rest of the name.
     """

@@ -14,6 +14,7 @@ import errno
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -67,22 +68,22 @@ def expand_one(path: str, stores: Stores | None = None) -> list[str]:
     if is_url(path):
         stores = stores or Stores(Options.parse(None))
         return _listed(path, stores) if path.endswith(".json") else expand_url(path, stores)
-    if os.path.lexists(path):
-        return _files_of(path, stores)
+    if (files := _files_at(path, stores)) is not None:
+        return files
     names = list(islice(_braces(path), NAMES_MAX + 1))
     if len(names) > NAMES_MAX:
         raise ValueError(f"{path}: stands for more than {NAMES_MAX:,} names")
     found: list[str] = []
     for name in names:
-        if os.path.lexists(name):
-            found += _files_of(name, stores)
+        if (files := _files_at(name, stores)) is not None:
+            found += files
             continue
         matches = sorted(glob.glob(name)) if glob.has_magic(name) else []
         if not matches:
             of = "" if name == path else f", from {path}"
             raise _missing(path, f"{name}: no such shard{of}")
         for match in matches:
-            found += _files_of(match, stores)
+            found += _files_at(match, stores) or [match]  # Gone meanwhile, which is noticed when it is read.
     return found
 
 
@@ -93,9 +94,18 @@ def _listed(path: str, stores: Stores | None) -> list[str]:
     return [shard.path for shard in _wids.read(path, stores or Stores(Options.parse(None)))]
 
 
-def _files_of(path: str, stores: Stores | None) -> list[str]:
-    if not os.path.isdir(path):
-        return _listed(path, stores) if path.endswith(".json") else [path]
+def _files_at(path: str, stores: Stores | None) -> list[str] | None:
+    """The shards of what has this very name; None when nothing has."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(path)):
+        return _files_in(path)
+    return _listed(path, stores) if path.endswith(".json") else [path]
+
+
+def _files_in(path: str) -> list[str]:
     if os.path.exists(f"{path.rstrip('/')}.utix"):
         return [path.rstrip("/") + "/"]  # RAW: the folder itself is the shard.
     found: dict[str, list[str]] = {}

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 
 from . import _atomic
 
+DECODED_MIN = 1 << 52
+"""From here on offsets are no places in a shard, but in what is decoded of it when it is asked
+for, as `decoded_offset_min` of the engine."""
+
 
 class Member(NamedTuple):
     """An entry of a record: its key, where it is in the shard, and its size, in bytes."""
@@ -31,6 +35,7 @@ def write(
     records: Iterable[tuple[str, Sequence[Member]]],
     format: str,
     metadata: Iterable[Mapping[str, Any]] | None = None,
+    path: str | None = None,
 ) -> None:
     """Write the index of a shard, in one of the two forms of docs/utix-format.md.
 
@@ -39,12 +44,13 @@ def write(
         records: The stem and the members of each record. Members are put in their order in the shard.
         format: ``"msgpack"`` or ``"jsonl"``.
         metadata: That of each record: None, bool, int, float, str, and lists and dicts of these.
+        path: Of the index. None: beside the shard.
 
     Raises:
         WriteError: The index cannot be written.
     """
     pack = _msgpack if format == "msgpack" else _json
-    with _atomic.replacing(shard + ".utix") as file:
+    with _atomic.replacing(path or shard + ".utix") as file:
         pieces: list[bytes] = []
         each = zip(records, repeat({}) if metadata is None else metadata, strict=metadata is not None)
         for number, ((stem, members), values) in enumerate(each):

@@ -65,6 +65,11 @@ class Store:
         if self._counts is not None and self._counts != _digest(native):
             raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
 
+    @property
+    def is_fetched(self) -> bool:
+        """Whether threads answer for rows: those of objects, and what is decoded."""
+        return self.has_urls or self.native().has_decoded()
+
     def fingerprint(self) -> str:
         """As `Dataset.fingerprint`."""
         import hashlib  # Late, as it loads OpenSSL, which most programs get by without.
@@ -89,7 +94,10 @@ class Store:
         with self._lock:
             found = self._readers.get((keys, access))
             if found is None:
-                found = self._readers[keys, access] = native.reader(keys, access)
+                fetching = self.fetching if native.has_decoded() else None
+                if fetching is not None:
+                    fetching.start()
+                found = self._readers[keys, access] = native.reader(keys, access, fetching)
             return found
 
     def close(self) -> None:
@@ -98,6 +106,7 @@ class Store:
             self._note_counts()
             self._native = None
             self._readers = {}
+            self.fetching.decoding.close()
 
     def _note_counts(self) -> None:
         if self._counts is None and self._native is not None:

@@ -250,6 +250,11 @@ def _build(fetching: Fetching, url: str, **how: Any) -> tuple[str, IndexCounts]:
         raise _read_error(url, failure) from failure
     path = path_of(fetching.stores, url, version)
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    datasets = how.pop("datasets", None)
+    from . import hdf5  # Late, as it knows paths, which know indexes.
+
+    if hdf5.is_hdf5(url, fetching.stores):
+        return path, hdf5.write_index(url, fetching.stores, path, how["format"], datasets)
     counts = _native.index_shard(url, **how, check=False, index_path=path, stores=fetching)
     return path, counts
 

@@ -85,25 +85,29 @@ pub fn destroy(copier: *Copier, gpa: std.mem.Allocator) void {
     gpa.destroy(copier);
 }
 
-/// Items of one shard after the other, of those that are files.
+/// Items of one shard after the other, of those that are read from files.
 const Runs = struct {
-    dataset: *const Dataset,
+    copier: *const Copier,
     items: []Item,
     at: usize = 0,
 
     fn next(runs: *Runs) ?[]Item {
-        while (runs.at < runs.items.len and runs.dataset.shards.items[runs.items[runs.at].shard].is_remote) runs.at += 1;
+        while (runs.at < runs.items.len and runs.copier.isFetched(&runs.items[runs.at])) runs.at += 1;
         if (runs.at == runs.items.len) return null;
         const start = runs.at;
         const shard = runs.items[start].shard;
-        while (runs.at < runs.items.len and runs.items[runs.at].shard == shard) runs.at += 1;
+        while (runs.at < runs.items.len and runs.items[runs.at].shard == shard and !runs.copier.isFetched(&runs.items[runs.at])) runs.at += 1;
         return runs.items[start..runs.at];
     }
 };
 
+fn isFetched(copier: *const Copier, item: *const Item) bool {
+    return copier.fetcher != null and copier.dataset.isFetched(item.shard, item.offset);
+}
+
 /// Have the kernel read from storage what is not cached.
 pub fn readAhead(copier: *Copier, items: []Item) Error!void {
-    var runs: Runs = .{ .dataset = copier.dataset, .items = items };
+    var runs: Runs = .{ .copier = copier, .items = items };
     while (runs.next()) |run| {
         const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
@@ -126,7 +130,7 @@ pub fn measure(copier: *Copier, batch: *Batch) Error!void {
     for (copier.fields) |*field| {
         if (field.is_ragged and field.is_npy) break;
     } else return;
-    var runs: Runs = .{ .dataset = copier.dataset, .items = batch.items.items };
+    var runs: Runs = .{ .copier = copier, .items = batch.items.items };
     while (runs.next()) |run| {
         const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
@@ -143,7 +147,7 @@ pub fn measure(copier: *Copier, batch: *Batch) Error!void {
 /// All of them, or an error about one.
 pub fn copy(copier: *Copier, batch: *const Batch, items: []Item) Error!void {
     if (copier.files.mode == .mapped) bus_fault.ensure();
-    var runs: Runs = .{ .dataset = copier.dataset, .items = items };
+    var runs: Runs = .{ .copier = copier, .items = items };
     while (runs.next()) |run| {
         const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);

@@ -29,6 +29,8 @@ mapped_files: ?*SharedFiles = null,
 files_mutex: sync.Mutex = .{},
 /// Rows of all shards together.
 count: u64 = 0,
+/// Some shard has rows that are decoded when they are asked for.
+has_decoded: bool = false,
 
 pub const Shard = struct {
     path: [:0]const u8,
@@ -66,6 +68,7 @@ pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, index_paths: []co
     var opening: Opening = .{ .gpa = gpa, .paths = index_paths, .indexes = indexes, .failed_at = paths.len, .diag = diag };
     opening.all();
     if (opening.failure) |failure| return failure;
+    dataset.has_decoded = opening.found_decoded.raw;
 
     const arena = dataset.arena.allocator();
     for (paths, indexes) |path, index| {
@@ -95,6 +98,7 @@ const Opening = struct {
     failed_at: usize,
     failure: ?Index.Error = null,
     diag: *Diagnostics,
+    found_decoded: std.atomic.Value(bool) = .init(false),
 
     fn all(opening: *Opening) void {
         var threads: [limits.dataset_open_threads_max - 1]std.Thread = undefined;
@@ -115,21 +119,35 @@ const Opening = struct {
     }
 
     fn run(opening: *Opening) void {
+        // The one before, whose keys are likely the same. Here it stays open.
+        var before: ?*Index = null;
+        var diag: Diagnostics = .{};
         while (true) {
             const i = opening.next.fetchAdd(1, .monotonic);
             if (i >= opening.paths.len or opening.isFutile(i)) return;
-            var diag: Diagnostics = .{};
-            opening.indexes[i] = opening.one(opening.paths[i], &diag) catch |err| {
+            before = opening.one(opening.paths[i], before, &diag) catch |err| {
                 opening.fail(i, err, &diag);
+                diag = .{};
                 continue;
             };
+            opening.indexes[i] = before;
         }
     }
 
-    fn one(opening: *Opening, path: []const u8, diag: *Diagnostics) Index.Error!*Index {
+    fn one(opening: *Opening, path: []const u8, like: ?*const Index, diag: *Diagnostics) Index.Error!*Index {
         const terminated = try opening.gpa.dupeZ(u8, path);
         defer opening.gpa.free(terminated);
-        return Index.open(opening.gpa, terminated, diag);
+        const index = try Index.openLike(opening.gpa, terminated, like, diag);
+        if (isDecoded(index)) opening.found_decoded.store(true, .monotonic);
+        return index;
+    }
+
+    /// The first record tells: all have the same entries.
+    fn isDecoded(index: *const Index) bool {
+        if (index.count == 0) return false;
+        const first = index.record(0);
+        for (first.offsets) |offset| if (first.offset +| offset >= limits.decoded_offset_min) return true;
+        return false;
     }
 
     fn isFutile(opening: *Opening, i: usize) bool {
@@ -188,6 +206,11 @@ pub fn release(dataset: *Dataset) void {
     dataset.buffers.drop();
     dataset.arena.deinit();
     dataset.gpa.destroy(dataset);
+}
+
+/// Whether bytes of a shard are had from who serves stores.
+pub fn isFetched(dataset: *const Dataset, shard: u32, offset: u64) bool {
+    return dataset.shards.items[shard].is_remote or offset >= limits.decoded_offset_min;
 }
 
 /// Where a row, which is below `count`, lies. `near` is a guess at its shard.

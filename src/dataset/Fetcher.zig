@@ -166,6 +166,6 @@ const Rest = struct {
     }
 
     fn isWanted(dataset: *const Dataset, item: *const Item, sink: anytype) bool {
-        return dataset.shards.items[item.shard].is_remote and sink.wants(item) > 0;
+        return dataset.isFetched(item.shard, item.offset) and sink.wants(item) > 0;
     }
 };

@@ -36,7 +36,7 @@ const first_bytes = 512;
 fn check(copier: *Copier, batch: *const Batch, items: []const Item) Error!void {
     for (items) |item| {
         const shard = &copier.dataset.shards.items[item.shard];
-        if (!shard.is_remote) continue;
+        if (!copier.dataset.isFetched(item.shard, item.offset)) continue;
         if (shard.isFolder()) return SharedFiles.refuseFolder(shard.path, &copier.diag);
         if (item.size == 0 and !item.is_checked) _ = try copier.readHeader(.{ .bytes = "" }, batch, item);
     }

@@ -25,12 +25,25 @@ pub fn openRemote(engine: *Engine, path: []const u8, diag: *Diagnostics) Error!?
     const object = try remote.objectOf(path);
     if (remote.sizeOf(object) == null) _ = try ask(engine, object, .size, diag);
     const file: *OpenFile = try .openRemote(engine.gpa, object, remote.sizeOf(object).?, &engine.open_count);
-    if (!engine.has_remote) {
-        engine.has_remote = true;
-        // Stores answer late, however fast they are: all of the budget is wanted.
-        engine.queue.window_bytes.store(engine.options.bytes_max, .monotonic);
-    }
+    expectLate(engine);
     return file;
+}
+
+/// What is decoded of a file, as a file of its own, which is served like an object. The file
+/// itself where nobody serves: it ends before such offsets.
+pub fn decodedOf(engine: *Engine, file: *OpenFile) error{OutOfMemory}!*OpenFile {
+    if (file.decoded) |known| return known;
+    const remote = engine.options.remote orelse return file;
+    file.decoded = try .openDecoded(engine.gpa, try remote.objectOf(file.path), &engine.open_count);
+    expectLate(engine);
+    return file.decoded.?;
+}
+
+/// Who serves answers late, however fast it is: all of the budget is wanted.
+fn expectLate(engine: *Engine) void {
+    if (engine.has_remote) return;
+    engine.has_remote = true;
+    engine.queue.window_bytes.store(engine.options.bytes_max, .monotonic);
 }
 
 /// The path of a file with the content of an index in a store; null for a path that is

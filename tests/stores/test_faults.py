@@ -13,6 +13,8 @@ import time
 from array import array
 from functools import partial
 
+import h5py
+import numpy as np
 import pytest
 
 import ultar_dataloader as ultar
@@ -58,6 +60,25 @@ def test_all_faults_at_once_while_indexing_and_reading(bucket, proxy, options, e
     ds = Dataset(f"{bucket.url}/d/*.tar", "require", storage_options=options)
     for _ in range(3):
         expect(ds, range(60), size=20_000)
+
+
+def test_hdf5_over_a_bad_network(bucket, proxy, options, tmp_path):
+    images = np.random.default_rng(1).integers(0, 9, (100, 50, 50), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("gzip", data=images, chunks=(8, 50, 50), compression="gzip")
+        file.create_dataset("lzf", data=images, chunks=(8, 50, 50), compression="lzf")
+    url = bucket.put("a.h5", (tmp_path / "a.h5").read_bytes())
+    chance = random.Random(3)
+    proxy.plan = lambda _: chance.choice(MENDED) if chance.random() < 0.2 else None
+    ultar.index(url, storage_options=options)
+    ds = Dataset(url, storage_options=options)
+    for image, row in zip(images, ds, strict=True):
+        assert row["gzip"] == row["lzf"] == image.tobytes()
+    ds = Dataset(url, storage_options={**options, "deadline": 0.8})
+    proxy.plan = lambda request: "503" if is_payload(request) else None
+    with pytest.raises(ReadError, match="503 Service Unavailable") as failure:
+        list(ds)
+    assert failure.value.errno == errno.EIO and failure.value.filename == url
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import random
 import threading
 import time
 
+import h5py
+import numpy as np
 import pytest
 
 import ultar_dataloader as ultar
@@ -305,3 +307,25 @@ def test_other_containers_in_a_bucket(bucket):
         ds = Dataset(given, storage_options=bucket.options)
         assert [row[0] for row in ds] == records
         assert ds[150][0] == records[150]
+
+
+def test_hdf5_in_a_bucket(bucket, tmp_path):
+    images = np.random.default_rng(1).integers(0, 9, (200, 50, 50), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["plain"] = images
+        file.create_dataset("gzip", data=images, chunks=(16, 50, 20), compression="gzip", shuffle=True)
+        file.create_dataset("lzf", data=images, chunks=(16, 50, 50), compression="lzf")
+    url = bucket.put("d/a.h5", (tmp_path / "a.h5").read_bytes())
+    assert ultar.index(url, storage_options=bucket.options).samples == 200
+    assert bucket.listed() == ["d/a.h5", "d/a.h5.utix"]
+    ds = Dataset(f"{bucket.url}/d", "require", storage_options=bucket.options)
+    loader = DataLoader(SCRIPT, {"shards": [url]}, storage_options=bucket.options)
+    wanted = [*range(200), *range(200), 150, 3]
+    for number, row in zip(wanted, [*ds, *loader, *ds.read([150, 3])], strict=True):
+        assert [bytes(payload) for payload in row.values()] == [images[number].tobytes()] * 3
+    fresh = Dataset(url, storage_options=bucket.options).select([".gzip"])
+    assert fresh[-1]["gzip"] == images[-1].tobytes()
+    bucket.put("d/a.h5", (tmp_path / "a.h5").read_bytes()[:-1] + b"x")
+    with pytest.raises(ReadError, match="changed") as failure:
+        fresh[0]
+    assert failure.value.errno == errno.ESTALE
