@@ -147,13 +147,13 @@ LINES = (
         less_is_better=True,
     ),
     Line(
-        "S",
+        "a",
         "2000 rows of 100 KB from an S3 server of this machine, in order, as views",
         Trial("store", views=True, task="objects"),
         STORE_GOALS,
     ),
     Line(
-        "S",
+        "a",
         "2000 rows of 100 KB from an S3 server of this machine, shuffled, as views",
         Trial("store", views=True, shuffled=True, task="objects"),
         STORE_GOALS,

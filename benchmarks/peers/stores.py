@@ -93,7 +93,7 @@ def client(name: str, *pip: str, imports: tuple[str, ...] = ()) -> Callable[[Cal
     """Register a function from a job, options and groups to the payloads, in any order. It starts the clock."""
 
     def register(read: Callable[..., Iterator[Any]]) -> Any:
-        @contestant(name, lines="S", pip=[*PIP, *pip], imports=imports, prepare=prepare)
+        @contestant(name, lines="a", pip=[*PIP, *pip], imports=imports, prepare=prepare)
         def run(job: Job) -> Rows:
             folder = job.data.of_peer("stores")
             wanted = groups(job)

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from statistics import median_low
 
 from .. import _native, _paths, _store_index
-from .._fetching import Fetching
 from .._index import index_path
 from .._progress import bytes_text, count_text
-from .._stores import is_url
+from .._stores import Options, Stores, is_url
 from . import storage
 from .text import table
 
@@ -51,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _find_index(arguments: argparse.Namespace) -> str:
     path: str = arguments.path
     if is_url(path):
-        return _store_index.any_index(Fetching(storage.options(arguments)).stores, path)
+        return _store_index.any_index(Stores(Options.parse(storage.options(arguments))), path)
     if os.path.isfile(index_path(path)):
         return index_path(path)
     if _paths.container_of(path) and os.path.isfile(path):

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 from .. import _atomic, _native, _paths, _store_index, _wids
 from .._errors import IndexFormatError, ReadError
 from .._fetching import Fetching
-from .._stores import StoreError, is_url
+from .._stores import Options, StoreError, Stores, is_url
 from .._wids import Shard
 from . import _names, _shards
 
@@ -148,7 +148,7 @@ def read(path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | N
         ReadError: It cannot be read.
         IndexFormatError: It is malformed; says where in it.
     """
-    return _wids.read(os.fspath(path), Fetching(storage_options).stores)
+    return _wids.read(os.fspath(path), Stores(Options.parse(storage_options)))
 
 
 def _opened(shard: str, fetching: Fetching, force: bool = False) -> tuple[_native.Index, list[str], int]:
