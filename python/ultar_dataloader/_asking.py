@@ -42,7 +42,7 @@ def apart(work: Callable[[], _T], ending: threading.Event) -> _T:
         if ending.is_set():
             raise EndedError
     if failure:
-        raise failure[0]
+        raise failure.pop()  # Kept by this frame, it would keep the frame, and all that is in it.
     return outcome[0]
 
 
