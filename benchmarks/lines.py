@@ -53,6 +53,7 @@ class Line:
 IN_ORDER = Trial("big")
 VIEWS = Trial("big", views=True)
 MEMORY_MB = 64 * 1024 * 1024 / 1e6 + 40  # What the loader may hold ahead by default, and as much again for all else.
+STORE_GOALS = (Goal(0.9, "obstore"), Goal(2.0, "s3fs"), Goal(2.0, "s3torchconnector"))
 
 LINES = (
     Line(
@@ -144,6 +145,18 @@ LINES = (
         metric="mb_per_million_rows",
         unit="MB",
         less_is_better=True,
+    ),
+    Line(
+        "S",
+        "2000 rows of 100 KB from an S3 server of this machine, in order, as views",
+        Trial("store", views=True, task="objects"),
+        STORE_GOALS,
+    ),
+    Line(
+        "S",
+        "2000 rows of 100 KB from an S3 server of this machine, shuffled, as views",
+        Trial("store", views=True, shuffled=True, task="objects"),
+        STORE_GOALS,
     ),
     Line(
         "X",

@@ -25,7 +25,7 @@ def dataset(make_shard: Callable[..., Path]) -> Dataset:
 
 
 def one(dataset: Dataset, declaration: Any, rows: list[int]) -> Any:
-    batches = dataset._store.native().gatherer(_fields.parse(declaration), access="auto", threads=1)
+    batches = dataset._store.native().gatherer(_fields.parse(declaration), access="auto", threads=1, stores=None)
     batches.submit(array("Q", rows))
     return batches.take()
 

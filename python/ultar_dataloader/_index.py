@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from . import _native, _paths, _progress, _store_index, hdf5, raw
 from ._errors import IndexFormatError, ReadError
 from ._fetching import Fetching
-from ._stores import is_url
+from ._stores import is_url, without_login
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -114,6 +114,8 @@ def index(
     fetching = Fetching(storage_options)
 
     def build(path: str) -> IndexCounts | None:
+        if path.endswith("/") and is_url(path):
+            return _without_rules(path, rules, raw.renew(path, format, fetching.stores))
         if is_url(path):
             return _store_index.build(
                 fetching,
@@ -126,7 +128,7 @@ def index(
         if not force and _is_up_to_date(path, format, rules):
             return None
         if path.endswith("/"):
-            return _without_rules(path, rules, raw.renew(path, format))
+            return _without_rules(path, rules, raw.renew(path, format, None))
         if hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.index(path, format=format))
         return _native.index_shard(
@@ -159,12 +161,12 @@ def check(
     fetching = Fetching(storage_options)
 
     def compare(path: str) -> IndexCounts:
+        if path.endswith("/"):
+            return _without_rules(path, rules, raw.check(path, fetching.stores if is_url(path) else None))
         if is_url(path):
             at, stores = _store_index.fetch(fetching.stores, path, any_age=True), fetching
             if hdf5.is_hdf5(path, fetching.stores):
                 return _without_rules(path, rules, hdf5.check(path, fetching.stores, at))
-        elif path.endswith("/"):
-            return _without_rules(path, rules, raw.check(path))
         elif hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.check(path))
         else:
@@ -288,7 +290,7 @@ class Run:
             try:
                 found += _paths.expand_one(path, self.fetching.stores)
             except (IndexFormatError, ReadError) as error:
-                self.outcomes[path] = error
+                self.outcomes[without_login(path)[0]] = error
         return found
 
     def _once_each(self, paths: list[str]) -> list[str]:
@@ -347,6 +349,9 @@ class Run:
                 done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield waiting.pop(future), future.result
+        except BaseException:
+            self.fetching.close()  # What a store is asked for is not waited for.
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -99,6 +99,12 @@ pub const gather_batches_ahead = 64;
 /// Shards that are in memory as a whole, and stay there, are mapped to be copied
 /// from: those of a dataset that takes at most this part of it.
 pub const gather_mapped_share = 4;
+/// Threads that fetch batches from stores, unless the user says how many: they wait, each
+/// for a batch, and together have as many requests under way as a store may be sent.
+pub const gather_fetch_threads_default = 8;
+/// Requests that one of them has under way, and the bytes of their answers.
+pub const gather_requests_max = 64;
+pub const gather_fetch_bytes_max = 32 * 1024 * 1024;
 /// Threads that read the indexes of a dataset at once.
 pub const dataset_open_threads_max = 8;
 /// Bytes in a key. Keys name entries, and this is far beyond any name.
