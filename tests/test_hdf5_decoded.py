@@ -286,6 +286,14 @@ def test_reading_names_the_extra(shard: Path, monkeypatch: pytest.MonkeyPatch) -
         ultar.Dataset(shard)[3]
 
 
+def test_the_command_knows_them(shard: Path, command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    assert command("index", shard).returncode == 0
+    assert ".lzf" in command("inspect", shard).stdout
+    ran = command("bench", shard)
+    assert ran.returncode != 0 and "its rows are decoded, so no bare reads give the same" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_an_object_in_a_store(
     shard: Path, wanted: dict[str, Any], script: str, config_of: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

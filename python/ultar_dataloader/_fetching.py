@@ -52,6 +52,7 @@ class _Servers:
         self._decoding = decoding
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._process = os.getpid()
         _all.add(self)
 
     def is_started(self) -> bool:
@@ -102,6 +103,8 @@ class _Servers:
                 native.fail(number, errno.EIO, f"{type(error).__name__}: {error}", 0)
 
     def close(self) -> None:
+        if self._process != os.getpid():
+            return  # In the child of a fork: whoever had the locks is not here.
         self._stores.ending.set()
         self._native.close()
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .._errors import ReadError
 from .._native import LoadedRow
+from .._records import DECODED_MIN
 
 READ_BYTES = 256 * 1024
 """The most that one read takes, as in the engine."""
@@ -113,7 +114,7 @@ def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float) -> Plan:
     """The plan for the rows of a dry loader: as many as the bounds allow, but at least one.
 
     Raises:
-        ValueError: There are no rows, or they have nothing from files.
+        ValueError: There are no rows, or they have nothing from files, or what is decoded.
     """
     plan = Plan()
     deadline = time.perf_counter() + seconds
@@ -123,6 +124,8 @@ def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float) -> Plan:
     for row in rows:
         for path, offset, size in row.sources():
             total += size
+            if offset >= DECODED_MIN:
+                raise ValueError(f"{path}: its rows are decoded, so no bare reads give the same")
             if path:
                 file = plan.files.setdefault(path, len(plan.files))
                 grown = _extend(plan, grown, file, offset, size)
