@@ -115,7 +115,8 @@ _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @atexit.register
-def _end() -> None:
+def end() -> None:
+    """Have servers end, if they do so soon."""
     for one in list(_all):
         one.close()
     until = time.monotonic() + _END_SECONDS
