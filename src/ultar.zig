@@ -45,6 +45,7 @@ test {
     _ = @import("io/Remote_test.zig");
     _ = @import("io/Sim_test.zig");
     _ = @import("io/WakeFlag.zig");
+    _ = @import("io/url.zig");
     _ = @import("loader/Pipeline_test.zig");
     _ = @import("lua/ffi.zig");
     _ = @import("msgpack/Reader.zig");
@@ -60,6 +61,7 @@ test {
     _ = @import("tar/scanner_test.zig");
     _ = @import("utix/Columns.zig");
     _ = @import("utix/Index.zig");
+    _ = @import("utix/Names.zig");
     _ = @import("utix/RecordReader.zig");
     _ = @import("utix/fuzz_test.zig");
     _ = @import("utix/index_test.zig");

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import pickle
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,76 @@ def test_an_epoch_can_be_set_in_workers_too(dataset: Dataset, persistent: bool) 
     next(iter(loader))
     # What was begun and left counts as an epoch.
     assert numbers(loader) == epochs[3]
+
+
+@pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_state_reaches_workers_that_stay(dataset: Dataset, kind: Any, workers: int) -> None:
+    stream = dataset.shuffle(seed=1).batch(8)
+    epochs = [numbers(stream) for _ in range(6)]
+    first = dataset.shuffle(seed=1).batch(8)
+    list(itertools.islice(first, 3))
+    state = first.state_dict()
+    adapted = IterableDataset(dataset.shuffle(seed=1).batch(8))
+    loader = kind(adapted, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    assert numbers(loader) == epochs[0]
+    adapted.load_state_dict(state)
+    assert [numbers(loader), numbers(loader)] == [epochs[0][3:], epochs[1]]
+    adapted.set_epoch(5)
+    assert numbers(loader) == epochs[5]
+    adapted.load_state_dict(state)
+    adapted.set_epoch(0)  # As trainers do: of the epoch of a state that was loaded, the rest.
+    assert numbers(loader) == epochs[0][3:]
+    adapted.set_epoch(0)
+    assert numbers(loader) == epochs[0], "a state that was gone on with is done with"
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_the_state_of_a_loader_does_not_bring_its_later_epochs_again(dataset: Dataset, persistent: bool) -> None:
+    stream = dataset.shuffle(seed=1).batch(8)
+    epochs = [numbers(stream) for _ in range(3)]
+    adapted = IterableDataset(dataset.shuffle(seed=1).batch(8))
+    loader = StatefulDataLoader(adapted, batch_size=None, num_workers=2, persistent_workers=persistent)
+    assert numbers(loader) == epochs[0]
+    iterator = iter(loader)
+    next(iterator)
+    state = loader.state_dict()
+    assert numbers(iterator) == epochs[1][1:]
+    loader.load_state_dict(state)  # With the seed of its workers.
+    assert [numbers(loader), numbers(loader)] == [epochs[1][1:], epochs[2]]
+
+
+def begin_late(_: int) -> None:
+    time.sleep(0.3)
+
+
+def test_an_epoch_that_is_set_while_workers_start_is_the_next_one(dataset: Dataset) -> None:
+    stream = dataset.shuffle(seed=1).batch(8)
+    epochs = [numbers(stream) for _ in range(5)]
+    adapted = IterableDataset(dataset.shuffle(seed=1).batch(8))
+    loader = DataLoader(adapted, batch_size=None, num_workers=2, worker_init_fn=begin_late)
+    iterator = iter(loader)
+    adapted.set_epoch(4)
+    assert [numbers(iterator), numbers(loader)] == [epochs[0], epochs[4]]
+
+
+def test_epochs_of_ranks_that_were_forked_are_their_own(dataset: Dataset) -> None:
+    stream = dataset.shuffle(seed=1).batch(8)
+    epochs = [numbers(stream) for _ in range(3)]
+    adapted = IterableDataset(dataset.shuffle(seed=1).batch(8))
+
+    def train() -> None:
+        loader = DataLoader(adapted, batch_size=None, num_workers=1, persistent_workers=True)
+        assert [numbers(loader), numbers(loader)] == epochs[:2]
+        adapted.set_epoch(2)
+        assert numbers(loader) == epochs[2]
+
+    ranks = [multiprocessing.get_context("fork").Process(target=train) for _ in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
 
 
 def test_a_seed_of_torch_that_comes_again_brings_its_epoch_again(dataset: Dataset) -> None:

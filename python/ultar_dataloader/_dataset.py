@@ -11,7 +11,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _loader, _native, _paths
-from ._errors import UltarError
 from ._fetching import Fetching
 from ._store import Store, prepare
 from ._stores import is_url
@@ -55,7 +54,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     Args:
         shards: A tar or a shard of another container, a folder of them, a glob, a brace pattern,
-            or several of these. A shard that is named twice is there once.
+            the JSON of wids, or several of these. A shard that is named twice is there once.
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
         io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.
@@ -316,10 +315,11 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
         options = self._options
-        if self._store.is_fetched:
-            what = "from local shards only, not from object stores" if self._store.has_urls else "where rows are ranges"
-            raise UltarError(f"batches of fields are read {what}")
-        return self._store.native().gatherer(fields, access=options["access"], threads=options["threads"])
+        native = self._store.native()
+        stores = self._store.fetching if self._store.is_fetched else None
+        if stores is not None:
+            stores.start()
+        return native.gatherer(fields, access=options["access"], threads=options["threads"], stores=stores)
 
     @property
     def _has_all_rows(self) -> bool:

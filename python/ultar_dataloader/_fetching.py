@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from . import _native, _records, _store_index
+from . import _asking, _native, _records, _store_index, _store_paths
 from ._decoding import Decoding
 from ._stores import Options, StoreError, Stores
 
@@ -23,8 +23,8 @@ _END_SECONDS = 1.0
 class Fetching:
     """Stores for the pipelines of one loader. Threads start when something is asked for."""
 
-    def __init__(self, storage_options: Mapping[str, Any] | None) -> None:
-        self.stores = Stores(Options.parse(storage_options))
+    def __init__(self, storage_options: Mapping[str, Any] | None, logins: Mapping[str, str] | None = None) -> None:
+        self.stores = Stores(Options.parse(storage_options), logins)
         self.storage_options = None if storage_options is None else dict(storage_options)
         self.native = _native.Remote()
         self.decoding = Decoding(self.stores)
@@ -36,11 +36,15 @@ class Fetching:
         """Have somebody answer. Called by pipelines that wait."""
         self._servers.start()
 
+    def close(self) -> None:
+        """Give up whatever is asked for, now and from here on."""
+        self._servers.close()
+
     def here(self) -> Fetching:
         """This, or in the child of a fork, where no thread is, another one like it."""
         if self._process == os.getpid() or not (self.stores.is_used() or self._servers.is_started()):
             return self
-        return Fetching(self.storage_options)
+        return Fetching(self.storage_options, self.stores.logins)
 
 
 class _Servers:
@@ -81,21 +85,24 @@ class _Servers:
     def _run(self) -> None:
         native = self._native
         while (job := native.next()) is not None:
-            number, kind, url, offset, size, is_short = job
+            number, kind, url, offset, size, object_size, is_short = job
             if is_short:
                 self._add()
             try:
                 if kind == "read" and offset >= _records.DECODED_MIN:
                     native.answer(number, self._decoding.read(url, offset, size), 0)
                 elif kind == "read":
-                    data, retries = self._stores.insist(partial(self._stores.read, url, offset, size))
+                    data, retries = self._stores.insist(partial(self._stores.read, url, offset, size, object_size))
                     native.answer(number, data, retries)
                     del data
                 elif kind == "size":
                     version, retries = self._stores.insist(partial(self._stores.version, url))
                     native.answer_size(number, version.size, retries)
+                elif kind == "list":
+                    names = _store_paths.entries(url, self._stores)
+                    native.answer(number, "".join(f"{name}\0" for name in names).encode(), 0)
                 else:
-                    native.answer_local(number, _store_index.download(self._stores, url), 0)
+                    native.answer_local(number, _store_index.of_script(self._stores, url), 0)
             except StoreError as failure:
                 native.fail(number, failure.number, failure.text, failure.retries)
             except BaseException as error:
@@ -123,3 +130,4 @@ def end() -> None:
     for thread in list(_threads):
         if thread.is_alive():  # Not in the child of a fork.
             thread.join(max(0.0, until - time.monotonic()))
+    _asking.join(until)

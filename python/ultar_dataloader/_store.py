@@ -116,11 +116,14 @@ class Store:
         self._here()
         with self._lock:
             self._note_counts()
-        return _reopen, (self.paths, self.fetching.storage_options, self._counts)
+        # What was given by name. Keys of the environment and of profiles are not among it.
+        return _reopen, (self.paths, self.fetching.storage_options, self._counts, self.fetching.stores.logins)
 
 
-def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> Store:
-    fetching = Fetching(storage_options)
+def _reopen(
+    paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None, logins: dict[str, str]
+) -> Store:
+    fetching = Fetching(storage_options, logins)
     return Store(paths, fetching, prepare(paths, "require", fetching), counts)
 
 
@@ -144,9 +147,20 @@ def prepare(paths: Sequence[str], mode: str, fetching: Fetching) -> tuple[str, .
     urls = [path for path in paths if is_url(path)]
     if not urls:
         return tuple(map(_index.index_path, paths))
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, wait
 
     find = partial(_store_index.find, fetching, mode=mode)
     with ThreadPoolExecutor(min(len(urls), fetching.stores.options.requests), thread_name_prefix="ultar-index") as pool:
-        found = dict(zip(urls, pool.map(find, urls), strict=True))
+        try:
+            found = {}
+            for url, future in [(url, pool.submit(find, url)) for url in urls]:
+                # With a time limit: so Ctrl-C is noticed on every system.
+                while wait([future], timeout=0.1).not_done:
+                    pass
+                found[url] = future.result()
+        except BaseException:
+            # Of an error, or Ctrl-C: nobody waits for the others.
+            fetching.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return tuple(found.get(path) or _index.index_path(path) for path in paths)

@@ -89,7 +89,7 @@ def write_index(
 ) -> IndexCounts:
     """As `index`, of a file or an object of `stores`, with the path of the index, if that is not beside it."""
     with _opened(path, stores, datasets) as columns:
-        _records.write(path, _rows(columns), format, at)
+        _records.write(path, _rows(columns), format, path=at)
         return _counts(columns)
 
 

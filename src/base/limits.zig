@@ -61,8 +61,6 @@ pub const read_threads_max = 64;
 /// Reads of what is cached that a thread makes before it hands them over: each time it
 /// wakes the engine's thread, which costs as much as several reads.
 pub const read_share_max = 64;
-/// Reads from which on a second thread copies faster than it is told to.
-pub const async_bytes_min = 64 * 1024;
 /// Times in a row that the kernel may say "try again" (EAGAIN, EINTR) before a
 /// read fails: far beyond chance, and still over within milliseconds.
 pub const read_retries_max = 1000;
@@ -101,6 +99,12 @@ pub const gather_batches_ahead = 64;
 /// Shards that are in memory as a whole, and stay there, are mapped to be copied
 /// from: those of a dataset that takes at most this part of it.
 pub const gather_mapped_share = 4;
+/// Threads that fetch batches from stores, unless the user says how many: they wait, each
+/// for a batch, and together have as many requests under way as a store may be sent.
+pub const gather_fetch_threads_default = 8;
+/// Requests that one of them has under way, and the bytes of their answers.
+pub const gather_requests_max = 64;
+pub const gather_fetch_bytes_max = 32 * 1024 * 1024;
 /// Threads that read the indexes of a dataset at once.
 pub const dataset_open_threads_max = 8;
 /// Bytes in a key. Keys name entries, and this is far beyond any name.

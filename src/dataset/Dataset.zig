@@ -7,6 +7,7 @@ const BufferPool = @import("../engine/BufferPool.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Index = @import("../utix/Index.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const SharedFiles = @import("SharedFiles.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
@@ -36,6 +37,8 @@ pub const Shard = struct {
     index: *Index,
     /// Its first row.
     first: u64,
+    /// An object in a store.
+    is_remote: bool = false,
 
     /// Whether each entry is a file of its own, with stem and key as its name in a folder.
     pub fn isFolder(shard: *const Shard) bool {
@@ -71,7 +74,12 @@ pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, index_paths: []co
     for (paths, indexes) |path, index| {
         const own_path = try arena.dupeZ(u8, path);
         const opened = index.?; // Nothing failed.
-        dataset.shards.appendAssumeCapacity(.{ .path = own_path, .index = opened, .first = dataset.count });
+        dataset.shards.appendAssumeCapacity(.{
+            .path = own_path,
+            .index = opened,
+            .first = dataset.count,
+            .is_remote = Remote.isUrl(path),
+        });
         dataset.count += opened.count;
     }
     return dataset;
@@ -111,21 +119,25 @@ const Opening = struct {
     }
 
     fn run(opening: *Opening) void {
+        // The one before, whose keys are likely the same. Here it stays open.
+        var before: ?*Index = null;
+        var diag: Diagnostics = .{};
         while (true) {
             const i = opening.next.fetchAdd(1, .monotonic);
             if (i >= opening.paths.len or opening.isFutile(i)) return;
-            var diag: Diagnostics = .{};
-            opening.indexes[i] = opening.one(opening.paths[i], &diag) catch |err| {
+            before = opening.one(opening.paths[i], before, &diag) catch |err| {
                 opening.fail(i, err, &diag);
+                diag = .{};
                 continue;
             };
+            opening.indexes[i] = before;
         }
     }
 
-    fn one(opening: *Opening, path: []const u8, diag: *Diagnostics) Index.Error!*Index {
+    fn one(opening: *Opening, path: []const u8, like: ?*const Index, diag: *Diagnostics) Index.Error!*Index {
         const terminated = try opening.gpa.dupeZ(u8, path);
         defer opening.gpa.free(terminated);
-        const index = try Index.open(opening.gpa, terminated, diag);
+        const index = try Index.openLike(opening.gpa, terminated, like, diag);
         if (isDecoded(index)) opening.found_decoded.store(true, .monotonic);
         return index;
     }
@@ -194,6 +206,11 @@ pub fn release(dataset: *Dataset) void {
     dataset.buffers.drop();
     dataset.arena.deinit();
     dataset.gpa.destroy(dataset);
+}
+
+/// Whether bytes of a shard are had from who serves stores.
+pub fn isFetched(dataset: *const Dataset, shard: u32, offset: u64) bool {
+    return dataset.shards.items[shard].is_remote or offset >= limits.decoded_offset_min;
 }
 
 /// Where a row, which is below `count`, lies. `near` is a guess at its shard.

@@ -184,7 +184,7 @@ fn readOne(gpa: std.mem.Allocator, shards: *const Shards) !void {
     const list: *Numbers.List = try .create(gpa, &.{ 3, 1 });
     defer list.release();
     try testing.expectEqual(null, (Numbers{ .count = 2, .list = list }).misfit(dataset.count));
-    const reader: *RowReader = try .create(gpa, dataset, &.{ ".n", ".s" }, .auto);
+    const reader: *RowReader = try .create(gpa, dataset, &.{ ".n", ".s" }, .auto, null);
     defer reader.destroy();
     const row = reader.read(list.items[0], &diag) catch |err| return if (err == error.OutOfMemory or diag.kind == .memory) error.OutOfMemory else err;
     defer row.release();

@@ -77,7 +77,7 @@ pub fn own(gpa: std.mem.Allocator, path: []const u8, file: File, open_count: *us
 
 /// The same for an object of that size, which has no descriptor.
 pub fn openRemote(gpa: std.mem.Allocator, object: *Remote.Object, size: u64, open_count: *usize) error{OutOfMemory}!*OpenFile {
-    const owned = try gpa.dupeZ(u8, object.url);
+    const owned = try gpa.dupeZ(u8, object.name);
     errdefer gpa.free(owned);
     const open_file = try gpa.create(OpenFile);
     open_file.* = .{ .gpa = gpa, .path = owned, .fd = -1, .remote = object, .size = size, .open_count = open_count };

@@ -59,7 +59,7 @@ const methods = [_]abi.Method{
     \\What reads single rows in the calling thread.
     },
     .{ .name = "gatherer", .function = @ptrCast(&gatherer), .flags = abi.Method.var_args | abi.Method.keywords, .doc =
-    \\gatherer($self, fields, /, *, access, threads)
+    \\gatherer($self, fields, /, *, access, threads, stores)
     \\--
     \\
     \\What reads batches of rows into arrays.

@@ -9,32 +9,29 @@
 //!     13     in the block's head          1    the pointer to the block, shared
 //!     16     a member: offset and size    1    length of the stem
 //!
-//! Lists of keys repeat, so each distinct one is kept once, as a *shape*. A
-//! record of one member at offset 0 has a shape that says so, and no offset.
+//! Which keys a record has is said by its *shape*, see `Names`. A record of one
+//! member at offset 0 has a shape that says so, and no offset.
 const Columns = @This();
 
 const std = @import("std");
 const Allocator = std.mem.Allocator;
-const Reader = @import("../msgpack/Reader.zig");
+const Names = @import("Names.zig");
 
 gpa: Allocator,
 count: usize = 0,
 blocks: std.ArrayList(*const Block) = .empty,
 segments: Segments,
-shapes: std.ArrayList(Shape) = .empty,
-/// From a list of keys, as msgpack, to its shape; `shape + 1` has no offsets
-/// where there is one key.
-shape_ids: std.StringHashMapUnmanaged(u32) = .empty,
-keys: std.ArrayList([]const u8) = .empty,
-key_ids: std.StringHashMapUnmanaged(u32) = .empty,
-/// Holds what shapes and keys point to.
-names: std.heap.ArenaAllocator,
+/// Null before the first record.
+names: ?*Names = null,
+/// Of `names`, where they are another index's; `own_names` where they are not.
+names_used: u32 = own_names,
 /// Record numbers run on from here, or stand in a list.
 iidx_base: u64 = 0,
 iidx_list: std.ArrayList(u64) = .empty,
 pending: Pending = .{},
 
 const block_records = 8;
+const own_names = std.math.maxInt(u32);
 const prefetched_lines = 5;
 
 const Block = extern struct {
@@ -53,22 +50,11 @@ const Block = extern struct {
     }
 };
 
-pub const Shape = struct {
-    /// The list as msgpack.
-    raw: []const u8,
-    keys: []const u32,
-    has_offsets: bool,
-
-    fn valuesCount(shape: Shape) usize {
-        return if (shape.has_offsets) 2 * shape.keys.len else shape.keys.len;
-    }
-};
-
 /// The block that is being filled.
 const Pending = struct {
     count: usize = 0,
-    offsets: [block_records]u64 = @splat(0),
-    shapes: [block_records]u32 = @splat(0),
+    /// From the first record on.
+    head: ?*Block = null,
     values: std.ArrayList(u64) = .empty,
     text: std.ArrayList(u8) = .empty,
 };
@@ -86,13 +72,20 @@ pub const Record = struct {
     metadata: []const u8,
 };
 
-/// `size_hint`: about how much there will be.
-pub fn init(gpa: Allocator, size_hint: u64) Columns {
-    return .{
+/// Args:
+///     size_hint: About how much there will be.
+///     like: After its `finish`; its names are shared, where they are the same.
+pub fn init(gpa: Allocator, size_hint: u64, like: ?*const Columns) Columns {
+    var columns: Columns = .{
         .gpa = gpa,
         .segments = .{ .gpa = gpa, .size = @intCast(std.math.clamp(size_hint, Segments.size_min, Segments.size_max)) },
-        .names = .init(gpa),
     };
+    if (like) |other| if (other.names) |names| {
+        names.retain();
+        columns.names = names;
+        columns.names_used = 0;
+    };
+    return columns;
 }
 
 pub fn deinit(columns: *Columns) void {
@@ -100,12 +93,8 @@ pub fn deinit(columns: *Columns) void {
     columns.freePending();
     columns.blocks.deinit(gpa);
     columns.segments.deinit();
-    columns.shapes.deinit(gpa);
-    columns.shape_ids.deinit(gpa);
-    columns.keys.deinit(gpa);
-    columns.key_ids.deinit(gpa);
     columns.iidx_list.deinit(gpa);
-    columns.names.deinit();
+    if (columns.names) |names| names.release();
     columns.* = undefined;
 }
 
@@ -115,9 +104,10 @@ pub fn append(columns: *Columns, iidx: u64, offset: u64, stem: []const u8, shape
     const pending = &columns.pending;
     const elided = offsets.len == 1 and offsets[0] == 0;
     std.debug.assert(sizes.len == offsets.len);
-    std.debug.assert(columns.shapes.items[shape_id].keys.len == offsets.len);
-    pending.offsets[pending.count] = offset;
-    pending.shapes[pending.count] = if (elided) shape_id + 1 else shape_id;
+    std.debug.assert(columns.shapes()[shape_id].keys.len == offsets.len);
+    const head = pending.head orelse try columns.begin();
+    head.offsets[pending.count] = offset;
+    head.shapes[pending.count] = if (elided) shape_id + 1 else shape_id;
     const values = &pending.values;
     if (values.capacity - values.items.len < 2 * sizes.len) try values.ensureUnusedCapacity(gpa, 2 * sizes.len);
     if (!elided) appendNumbers(values, offsets);
@@ -142,14 +132,21 @@ pub fn append(columns: *Columns, iidx: u64, offset: u64, stem: []const u8, shape
 pub fn finish(columns: *Columns) Allocator.Error!void {
     if (columns.pending.count > 0) try columns.flush();
     columns.freePending();
-    columns.shape_ids.clearAndFree(columns.gpa);
-    columns.key_ids.clearAndFree(columns.gpa);
-    inline for (.{ &columns.blocks, &columns.shapes, &columns.keys, &columns.segments.list }) |list| {
+    if (columns.names_used == own_names) if (columns.names) |names| try names.finish();
+    inline for (.{ &columns.blocks, &columns.segments.list }) |list| {
         list.* = .fromOwnedSlice(try list.toOwnedSlice(columns.gpa));
     }
 }
 
+fn begin(columns: *Columns) Allocator.Error!*Block {
+    const head = try columns.gpa.create(Block);
+    head.* = .{ .offsets = @splat(0), .shapes = @splat(0), .values_count = 0 };
+    columns.pending.head = head;
+    return head;
+}
+
 fn freePending(columns: *Columns) void {
+    if (columns.pending.head) |head| columns.gpa.destroy(head);
     columns.pending.values.deinit(columns.gpa);
     columns.pending.text.deinit(columns.gpa);
     columns.pending = .{};
@@ -160,7 +157,8 @@ fn flush(columns: *Columns) Allocator.Error!void {
     const values_bytes = std.mem.sliceAsBytes(pending.values.items);
     const memory = try columns.segments.alloc(@sizeOf(Block) + values_bytes.len + pending.text.items.len);
     const block: *Block = @ptrCast(memory.ptr);
-    block.* = .{ .offsets = pending.offsets, .shapes = pending.shapes, .values_count = pending.values.items.len };
+    block.* = pending.head.?.*; // There is a record.
+    block.values_count = pending.values.items.len;
     @memcpy(memory[@sizeOf(Block)..][0..values_bytes.len], values_bytes);
     @memcpy(memory[@sizeOf(Block) + values_bytes.len ..][0..pending.text.items.len], pending.text.items);
     try columns.blocks.append(columns.gpa, block);
@@ -197,10 +195,11 @@ pub fn get(columns: *const Columns, i: usize) Record {
     std.debug.assert(i < columns.count);
     const block = columns.blocks.items[i / block_records];
     const place = i % block_records;
+    const shapes_here = columns.shapes();
     var values = block.values();
     var text = block.text();
     for (0..place) |before| {
-        values += columns.shapes.items[block.shapes[before]].valuesCount();
+        values += shapes_here[block.shapes[before]].valuesCount();
         const size = takeVarint(&text);
         text += size >> 1;
         if (size & 1 != 0) {
@@ -208,7 +207,7 @@ pub fn get(columns: *const Columns, i: usize) Record {
             text += metadata_size;
         }
     }
-    const shape = columns.shapes.items[block.shapes[place]];
+    const shape = shapes_here[block.shapes[place]];
     const member_count = shape.keys.len;
     const stem_size = takeVarint(&text);
     const stem = text[0 .. stem_size >> 1];
@@ -230,31 +229,26 @@ pub fn get(columns: *const Columns, i: usize) Record {
 
 /// The shape of a msgpack array of strings.
 pub fn shapeOf(columns: *Columns, raw: []const u8) Allocator.Error!u32 {
-    if (columns.shape_ids.get(raw)) |id| return id;
-    const arena = columns.names.allocator();
-    var reader: Reader = .{ .bytes = raw };
-    const count = reader.array() catch unreachable; // `RecordReader` has read it.
-    const ids = try arena.alloc(u32, count);
-    for (ids) |*id| id.* = try columns.keyId(reader.str() catch unreachable); // Likewise.
-    const id = std.math.cast(u32, columns.shapes.items.len) orelse return error.OutOfMemory;
-    const shape: Shape = .{ .raw = try arena.dupe(u8, raw), .keys = ids, .has_offsets = true };
-    try columns.shapes.append(columns.gpa, shape);
-    if (count == 1) {
-        var single = shape;
-        single.has_offsets = false;
-        try columns.shapes.append(columns.gpa, single);
-    }
-    try columns.shape_ids.put(columns.gpa, shape.raw, id);
-    return id;
+    const names = columns.names orelse blk: {
+        columns.names = try .create(columns.gpa);
+        break :blk columns.names.?;
+    };
+    if (columns.names_used == own_names) return names.add(raw);
+    if (names.find(raw, &columns.names_used)) |id| return id;
+    columns.names = try names.copy(columns.names_used);
+    columns.names_used = own_names;
+    names.release();
+    return columns.names.?.add(raw);
 }
 
-fn keyId(columns: *Columns, key: []const u8) Allocator.Error!u32 {
-    if (columns.key_ids.get(key)) |id| return id;
-    const id = std.math.cast(u32, columns.keys.items.len) orelse return error.OutOfMemory;
-    const copy = try columns.names.allocator().dupe(u8, key);
-    try columns.keys.append(columns.gpa, copy);
-    try columns.key_ids.put(columns.gpa, copy, id);
-    return id;
+/// By the ids that records have for them.
+pub fn shapes(columns: *const Columns) []const Names.Shape {
+    return if (columns.names) |names| names.shapes.items else &.{};
+}
+
+/// By the ids that records have for them.
+pub fn keys(columns: *const Columns) []const []const u8 {
+    return if (columns.names) |names| names.keys.items else &.{};
 }
 
 /// One by one: they are few, and a call for each copy would take longer.
@@ -293,7 +287,8 @@ const Segments = struct {
     used: usize = 0,
 
     const alignment = @alignOf(Block);
-    const size_min = 256;
+    /// An index of one record has no more than it needs.
+    const size_min = 64;
     const size_max = 1024 * 1024;
 
     fn alloc(segments: *Segments, size: usize) Allocator.Error![]align(alignment) u8 {
@@ -320,14 +315,14 @@ const Segments = struct {
 
 test "records of all shapes come back as they went in" {
     const gpa = std.testing.allocator;
-    var columns: Columns = .init(gpa, 0);
+    var columns: Columns = .init(gpa, 0, null);
     defer columns.deinit();
     const lists = [_][]const u8{ "\x90", "\x91\xa0", "\x92\xa4.jpg\xa4.txt", "\x91\xa4.jpg" };
     const numbers = [_]u64{ 0, 1 << 40 };
     var stem: [300]u8 = @splat('s');
     for (0..1000) |i| {
         const shape = try columns.shapeOf(lists[i % 4]);
-        const count = columns.shapes.items[shape].keys.len;
+        const count = columns.shapes()[shape].keys.len;
         const iidx = if (i < 500) i + 7 else i * 2;
         // One member at offset 0, or not.
         const offsets = if (i % 8 == 3) numbers[1..2] else numbers[0..count];
@@ -344,14 +339,41 @@ test "records of all shapes come back as they went in" {
         try std.testing.expectEqualSlices(u64, if (i % 8 == 3) numbers[1..2] else numbers[0..record.keys.len], record.offsets);
         try std.testing.expectEqualSlices(u64, numbers[0..record.keys.len], record.sizes);
         try std.testing.expectEqual(@as(usize, if (i % 3 == 0) 202 else 0), record.metadata.len);
-        if (i % 4 == 2) try std.testing.expectEqualStrings(".txt", columns.keys.items[record.keys[1]]);
+        if (i % 4 == 2) try std.testing.expectEqualStrings(".txt", columns.keys()[record.keys[1]]);
+    }
+}
+
+test "names are shared as far as they are the same" {
+    const gpa = std.testing.allocator;
+    const lists = [_][]const u8{ "\x91\xa1a", "\x92\xa1a\xa1b", "\x91\xa1c", "\x91\xa1d" };
+    const taken = [_]struct { []const usize, bool }{ .{ &.{ 0, 1, 0, 2 }, false }, .{ &.{ 0, 1, 1 }, true }, .{ &.{ 0, 2, 0, 1 }, false }, .{ &.{ 0, 1, 3 }, false }, .{ &.{0}, true } };
+    var all: [taken.len]Columns = undefined;
+    for (taken, &all, 0..) |case, *columns, number| {
+        columns.* = .init(gpa, 0, if (number == 0) null else &all[number - 1]);
+        for (case[0], 0..) |list, i| {
+            const shape = try columns.shapeOf(lists[list]);
+            const numbers = ([_]u64{ 1, 2 })[0..columns.shapes()[shape].keys.len];
+            try columns.append(i, i, "s", shape, numbers, numbers, "");
+        }
+        try columns.finish();
+        try std.testing.expectEqual(case[1], number > 0 and columns.names == all[number - 1].names);
+    }
+    // Whoever is first to go.
+    for ([_]usize{ 0, 3, 2, 1, 4 }) |number| {
+        const columns = &all[number];
+        for (taken[number][0], 0..) |list, i| {
+            const record = columns.get(i);
+            try std.testing.expectEqualStrings(lists[list], columns.shapes()[columns.blocks.items[0].shapes[i]].raw);
+            try std.testing.expectEqualStrings(lists[list][2..3], columns.keys()[record.keys[0]]);
+        }
+        columns.deinit();
     }
 }
 
 test "at most 24 bytes a member beside the text" {
     const gpa = std.testing.allocator;
     inline for (.{ "\x91\xa1a", "\x92\xa1a\xa1b", "\x93\xa1a\xa1b\xa1c" }, 1..) |raw, member_count| {
-        var columns: Columns = .init(gpa, 1 << 30);
+        var columns: Columns = .init(gpa, 1 << 30, null);
         defer columns.deinit();
         const record_count = 100_000;
         const offsets: [member_count]u64 = @splat(0);

@@ -23,17 +23,22 @@ pub const Error = error{ BadIndex, ReadFailed, OutOfMemory };
 /// Read the index at `path`, in either form of the format. On an error the
 /// report in `diag` names the file, the place and the record.
 pub fn open(gpa: Allocator, path: [:0]const u8, diag: *Diagnostics) Error!*Index {
-    return tryOpen(gpa, path, diag) catch |err| {
+    return openLike(gpa, path, null, diag);
+}
+
+/// As `open`. Shares the memory of keys with another that is open, where they are the same.
+pub fn openLike(gpa: Allocator, path: [:0]const u8, like: ?*const Index, diag: *Diagnostics) Error!*Index {
+    return tryOpen(gpa, path, like, diag) catch |err| {
         if (err == error.OutOfMemory) diag.set(.memory, "{s}: out of memory while reading the index", .{path});
         return err;
     };
 }
 
-fn tryOpen(gpa: Allocator, path: [:0]const u8, diag: *Diagnostics) Error!*Index {
+fn tryOpen(gpa: Allocator, path: [:0]const u8, like: ?*const Index, diag: *Diagnostics) Error!*Index {
     var source: Source = try .open(gpa, path, limits.index_window_bytes, diag);
     defer source.close();
     const index = try gpa.create(Index);
-    index.* = .{ .gpa = gpa, .columns = .init(gpa, source.size) };
+    index.* = .{ .gpa = gpa, .columns = .init(gpa, source.size, if (like) |other| &other.columns else null) };
     errdefer index.close();
     try index.load(&source, diag);
     try index.columns.finish();
@@ -59,12 +64,12 @@ pub fn prefetch(index: *const Index, i: usize) void {
 
 /// A key by the id that records have for it, which must be one of those.
 pub fn keyText(index: *const Index, id: u32) []const u8 {
-    return index.columns.keys.items[id];
+    return index.columns.keys()[id];
 }
 
 /// Whether `keyText` knows the id.
 pub fn hasKey(index: *const Index, id: u32) bool {
-    return id < index.columns.keys.items.len;
+    return id < index.columns.keys().len;
 }
 
 fn load(index: *Index, source: *Source, diag: *Diagnostics) Error!void {
@@ -97,7 +102,7 @@ fn take(index: *Index, reader: *RecordReader, shape: *?u32) Allocator.Error!void
     if (shape.* == null or reader.keys.ptr != reader.likely_keys.ptr) {
         const id = try columns.shapeOf(reader.keys);
         shape.* = id;
-        reader.likely_keys = columns.shapes.items[id].raw;
+        reader.likely_keys = columns.shapes()[id].raw;
         reader.likely_keys_count = reader.keys_count;
     }
     try columns.append(reader.iidx, reader.offset, reader.stem, shape.*.?, reader.offsets.items, reader.sizes.items, reader.metadata);

@@ -138,7 +138,7 @@ def test_credentials_from_the_environment_and_from_a_profile(bucket, expect, mon
 
 
 def test_many_objects_are_listed_once_and_shuffled_by_seed(bucket, server):
-    from concurrent.futures import ThreadPoolExecutor
+    import asyncio
 
     import obstore
 
@@ -148,8 +148,18 @@ def test_many_objects_are_listed_once_and_shuffled_by_seed(bucket, server):
     from .proxy import Proxy
 
     count = 10_000
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda i: obstore.put(bucket.store, f"many/{i:05d}.bin", b"%05d" % i), range(count)))
+
+    async def put_all() -> None:
+        """In half the time that threads take."""
+        numbers = iter(range(count))
+
+        async def put_some() -> None:
+            for i in numbers:
+                await obstore.put_async(bucket.store, f"many/{i:05d}.bin", b"%05d" % i)
+
+        await asyncio.gather(*(put_some() for _ in range(64)))
+
+    asyncio.run(put_all())
     proxy = Proxy(server.port)
     try:
         stores = Stores(Options.parse({**bucket.options, "endpoint": proxy.endpoint}))
@@ -284,8 +294,6 @@ def test_a_stream_of_shards_in_a_bucket(bucket):
     again = made()
     again.load_state_dict(json.loads(json.dumps(begun.state_dict())))
     assert [batch["text"] for batch in again] == first[3:]
-    with pytest.raises(ultar.UltarError, match="local shards only"):
-        list(ds.batch(2, collate={".bin": ("u1", (5000,))}))
 
 
 def test_other_containers_in_a_bucket(bucket):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn, Self, cast
@@ -96,6 +97,18 @@ def _next_pass(plan: Plan, epoch: int) -> int:
     return epoch + 1 if plan.repeat is None else (epoch // plan.repeat + 1) * plan.repeat
 
 
+_iterators: weakref.WeakSet[StreamIterator] = weakref.WeakSet()
+
+
+def _free_locks() -> None:
+    # A thread that was in `next` is not in the child of a fork, and its lock stays as it was.
+    for iterator in _iterators:
+        iterator._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_locks)
+
+
 class StreamIterator(Iterator[Any]):
     """One iteration of a stream. Dropped or closed, it stops reading.
 
@@ -110,6 +123,7 @@ class StreamIterator(Iterator[Any]):
         self._process = os.getpid()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
+        _iterators.add(self)
         self._begin()
 
     def _begin(self) -> None:
@@ -137,6 +151,8 @@ class StreamIterator(Iterator[Any]):
         if self._process != os.getpid():
             return UltarError("this iterator was started before a fork: iterate the stream anew in the child")
         if self._failure is None:
+            if self._next is _closed:
+                return error  # By `close`, which is no failure.
             self._failure = error
             self._next = _closed
             self._progress.failed = True
@@ -156,10 +172,11 @@ class StreamIterator(Iterator[Any]):
             TypeError, ValueError: As `Stream.load_state_dict`.
         """
         start = state.unpack(self._plan, self._fingerprint(), state_dict)
-        self.close()
-        self._failure = None
-        self._progress.reset(start)
-        self._begin()
+        with self._lock:  # Else a thread in `next` would tell how far it came before.
+            self.close()
+            self._failure = None
+            self._progress.reset(start)
+            self._begin()
 
     def close(self) -> None:
         """Stop reading. Rows and batches stay valid."""

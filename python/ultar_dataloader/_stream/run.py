@@ -18,6 +18,9 @@ from .source import DatasetSource, requests
 _GROUP = 32
 """Rows that one call works on, where there are no batches."""
 
+_VAIN_ROWS = 100_000
+"""Of whole epochs without any element: so many, and there will hardly be one."""
+
 
 class Start(NamedTuple):
     """Where an iteration begins."""
@@ -71,14 +74,25 @@ def plain_rows(plan: Plan, start: Start) -> Iterator[Any] | None:
 def _epochs(plan: Plan, start: Start) -> Iterator[Iterator[tuple[Any, int, int, int]]]:
     last = None if plan.repeat is None else (start.epoch // plan.repeat + 1) * plan.repeat
     first, within = start.phase, start.within
+    in_vain = 0
     for epoch in itertools.count(start.epoch):
         if epoch == last:
             return
         split = plan.split(epoch, start.position if epoch == start.epoch else 0)
         steps = range(first, split.steps, plan.worker[1])
-        yield _epoch(plan, epoch, split, steps, within)
-        if plan.repeat is None and split.start == 0 and split.steps == 0:
-            raise ValueError(f"repeat() without end of nothing: {plan.source!r} has no step")
+        elements = _epoch(plan, epoch, split, steps, within)
+        if plan.repeat is not None:
+            yield elements
+        elif some := list(itertools.islice(elements, 1)):
+            in_vain = 0
+            yield itertools.chain(some, elements)
+        elif split.start == 0:
+            # It would be looked for forever.
+            in_vain += len(steps) * split.batch_size
+            if split.steps == 0 or in_vain >= _VAIN_ROWS:
+                raise ValueError(
+                    f"repeat() without end of nothing: no element came of {in_vain} rows of {plan.source!r}"
+                )
         first, within = (steps[-1] + plan.worker[1] if steps else first) - split.steps, 0
 
 

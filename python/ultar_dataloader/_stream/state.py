@@ -53,16 +53,25 @@ def unpack(plan: Plan, fingerprint: str, state: Mapping[str, Any]) -> Start:
     for name, mine in (("seed", source.seed), ("window", source.window)):
         if state[name] != mine:
             raise ValueError(f"the state is of an order with {name}={state[name]!r}, the stream has {name}={mine!r}")
+    for name, counted in (("rows", len(source)), ("shards", source.shards)):
+        # The fingerprint covers both: somebody changed them.
+        if whole(name, state[name], 0, POSITION_MAX) != counted:
+            raise ValueError(f"not a state as it was taken: it has {state[name]} {name}, and its dataset {counted}")
     epoch = whole("epoch", state["epoch"], 0, POSITION_MAX)
     position = whole("position", state["position"], 0, len(source))
     within, phase = 0, plan.worker[0]
     if "within" in state:
         within, *where = state["within"]
+        whole("the first number of within", within, 1, POSITION_MAX)
         here = (*plan.ranks, _unit(plan))
         if tuple(where) != here:
             raise ValueError(
                 "the state was taken between the elements that one step gave, on rank {} of {} with batches of {}: it "
                 "means nothing on rank {} of {} with batches of {} (0: rows)".format(*where, *here)
+            )
+        if not any(stage.kind == "flat_map" for stage in (*plan.stages, *plan.after)):
+            raise ValueError(
+                "the state was taken between the elements that one step gave, and here, without flat_map, it gives one"
             )
     if "worker" in state:
         number, workers, phase = state["worker"]
@@ -72,6 +81,7 @@ def unpack(plan: Plan, fingerprint: str, state: Mapping[str, Any]) -> Start:
                     number, workers, *plan.worker
                 )
             )
+        whole("the last number of worker", phase, 0, workers - 1)
     return Start(epoch, position, within, phase)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from functools import partial
+from multiprocessing import parent_process
 from typing import Any
 
 from torch.utils import data
 
+from .._split import POSITION_MAX, whole
 from .._stream.iterator import StreamIterator
+from .._stream.run import Start
 from .._stream.stream import Stream
 from .._stream.streamable import Streamable
 from ._convert import portable
 from ._epochs import Epochs
-from ._states import epoch_after, merged, next_epoch
+from ._states import epoch_after, merged, next_start
 
 
 class IterableDataset(data.IterableDataset[Any]):
@@ -43,12 +48,10 @@ class IterableDataset(data.IterableDataset[Any]):
         self._epochs = Epochs()
         self._share: Stream | None = None
         """What a worker reads. There is none in other processes."""
-        self._key = (0, 0)
-        self._generation = 0
+        self._generation = -1
+        """In a worker: of its latest iteration."""
         self._is_loaded = False
-        """In a worker: by a state that no iteration has begun with yet."""
-        self._loaded_epoch: int | None = None
-        """In other processes: of a state, until an epoch is set."""
+        """In a worker: it knows by itself where its next iteration begins."""
 
     @property
     def stream(self) -> Stream:
@@ -59,7 +62,10 @@ class IterableDataset(data.IterableDataset[Any]):
         stream = self._reader()
         if self._share is not None:
             self._agree(stream)
-        return Elements(self, iter(stream))
+        elements = Elements(self, iter(stream))
+        if self._share is None:
+            self._tell_workers()
+        return elements
 
     def __len__(self) -> int:
         """Elements of a whole epoch, of all workers together.
@@ -71,12 +77,20 @@ class IterableDataset(data.IterableDataset[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Have the next iteration begin this epoch, in workers too: at its beginning, but where a
-        state of that epoch was loaded just before.
+        state of that epoch was loaded, and nothing begun since.
+
+        Raises:
+            TypeError, ValueError: As `Stream.set_epoch`.
         """
-        if epoch != self._loaded_epoch:
+        if data.get_worker_info() is not None:
+            self._reader().set_epoch(epoch)
+            self._is_loaded = True
+            return
+        epoch = whole("epoch", epoch, 0, POSITION_MAX)
+        has_begun = self._stream._progress.started or self._epochs.has_begun(_owner())
+        if has_begun or epoch != next_start(self._stream).epoch:
             self._stream.set_epoch(epoch)
-        self._loaded_epoch = None
-        self._epochs.set(epoch)
+        self._tell_workers()
 
     def state_dict(self) -> dict[str, Any]:
         """How far the latest iteration in this process has come, as `Stream.state_dict`.
@@ -87,18 +101,17 @@ class IterableDataset(data.IterableDataset[Any]):
         return self._reader().state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Have the next iteration go on where the state was taken, with any number of workers.
+        """Have the next iteration go on where the state was taken, with any number of workers, also
+        where they run already and stay (``persistent_workers``).
 
         Raises:
             TypeError, ValueError: As `Stream.load_state_dict`.
         """
-        stream = self._reader()
-        stream.load_state_dict(state_dict)
+        self._reader().load_state_dict(state_dict)
         if self._share is not None:
             self._is_loaded = True
         else:
-            self._loaded_epoch = state_dict["epoch"]
-            self._epochs = Epochs()
+            self._tell_workers()
 
     def stream_state(self, loader_state: Mapping[str, Any]) -> dict[str, Any]:
         """The stream's state in that of a ``StatefulDataLoader`` over this dataset.
@@ -123,24 +136,34 @@ class IterableDataset(data.IterableDataset[Any]):
         return self._share
 
     def _agree(self, share: Stream) -> None:
-        """Have a worker's share begin the epoch that it begins in all workers."""
+        """Have a worker's share begin where it begins in all workers."""
+        self._generation += 1
+        known = next_start(share).epoch if self._is_loaded else None
+        start = self._note(known)
+        if not self._is_loaded:
+            share._begin_share(start)
+        self._is_loaded = False
+
+    def _note(self, known: int | None) -> Start:
+        """Where this worker's iteration begins, for other workers and later ones to know."""
         worker = data.get_worker_info()
         assert worker is not None
-        upcoming = next_epoch(share)
-        self._key = (worker.seed - worker.id) % 2**64, self._generation
-        epoch = self._note(upcoming if self._is_loaded else None)
-        self._generation += 1
-        self._is_loaded = False
-        if epoch != upcoming:
-            share.set_epoch(epoch)
+        seed = (worker.seed - worker.id) % 2**64
+        first, following = next_start(self._stream), partial(epoch_after, self._stream)
+        return self._epochs.begin(_owner(), seed, self._generation, first, following, known)
 
-    def _note(self, known: int | None) -> int:
-        """What this worker's iteration begins, for other workers and later ones to know."""
-        stream = self._stream
-        return self._epochs.begin(self._key, next_epoch(stream), lambda epoch: epoch_after(stream, epoch), known)
+    def _tell_workers(self) -> None:
+        """Have workers begin next where this process would."""
+        self._epochs.say(_owner(), next_start(self._stream))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._stream!r}>"
+
+
+def _owner() -> int:
+    """The process that trains: this one, or the one whose worker this is."""
+    parent = parent_process()
+    return os.getpid() if data.get_worker_info() is None or parent is None else parent.pid or 0
 
 
 class Elements(Iterator[Any]):
@@ -179,6 +202,8 @@ class Elements(Iterator[Any]):
         self._has_ended = False
         if data.get_worker_info() is not None:
             self._dataset._note(state_dict["epoch"])
+        else:
+            self._dataset._tell_workers()
 
     def close(self) -> None:
         """Stop reading."""

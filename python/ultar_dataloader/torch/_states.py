@@ -35,9 +35,9 @@ def merged(stream: Stream, loader_state: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
-def next_epoch(stream: Stream) -> int:
-    """The one that the stream's next iteration begins."""
-    return stream._progress.next_start(stream._plan).epoch
+def next_start(stream: Stream) -> Start:
+    """Where the stream's next iteration begins."""
+    return stream._progress.next_start(stream._plan)
 
 
 def epoch_after(stream: Stream, epoch: int) -> int:
