@@ -36,6 +36,7 @@ KINDS = {
     "tiny": Kind("rows of 150 bytes: JSON and a class", ("json", "cls"), 300_000),
     "record": Kind("records of 4 KB", ("bin",), 200_000),
     "array": Kind("arrays of 2048 uint16, as .npy", ("npy",), 200_000),
+    "store": Kind("rows of 100 KB for an object store", ("bin",), 2_000),
     "start": Kind("rows of 1 KB in 16 shards", ("bin", "cls"), 16_000, shards=16),
 }
 
@@ -113,6 +114,8 @@ def stem(number: int) -> str:
 def _payloads(name: str, number: int, random: Random) -> Row:
     if name == "record":
         return (random.randbytes(4096),)
+    if name == "store":
+        return (random.randbytes(100_000),)
     if name == "array":
         return (NPY_HEADER + random.randbytes(4096),)
     label = b"%03d" % random.randrange(1000)

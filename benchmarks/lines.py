@@ -20,6 +20,11 @@ class Trial:
     task: str = "rows"
     """Or "batches" of them, or what else contestants do: those of one line only."""
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether what is done gives payloads that can be compared."""
+        return self.task not in ("index", "idle", "resume", "start", "memory")
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -48,6 +53,7 @@ class Line:
 IN_ORDER = Trial("big")
 VIEWS = Trial("big", views=True)
 MEMORY_MB = 64 * 1024 * 1024 / 1e6 + 40  # What the loader may hold ahead by default, and as much again for all else.
+STORE_GOALS = (Goal(0.9, "obstore"), Goal(2.0, "s3fs"), Goal(2.0, "s3torchconnector"))
 
 LINES = (
     Line(
@@ -141,10 +147,88 @@ LINES = (
         less_is_better=True,
     ),
     Line(
+        "S",
+        "2000 rows of 100 KB from an S3 server of this machine, in order, as views",
+        Trial("store", views=True, task="objects"),
+        STORE_GOALS,
+    ),
+    Line(
+        "S",
+        "2000 rows of 100 KB from an S3 server of this machine, shuffled, as views",
+        Trial("store", views=True, shuffled=True, task="objects"),
+        STORE_GOALS,
+    ),
+    Line(
         "X",
         "20000 random items of a cached iterable, 4 KB each, warm",
         Trial("record", picks=20_000, task="items"),
         (Goal(3.0, "pickle: a shard"),),
         unit="items/s",
+    ),
+    Line(
+        "T",
+        "TFRecord: tiny examples in order, parsed, warm",
+        Trial("tiny", task="examples"),
+        (Goal(3.0, "tfrecord"),),
+    ),
+    Line(
+        "U",
+        "TFRecord: 4 KB records in order, as views, warm",
+        Trial("record", views=True, task="records"),
+        (Goal(3.0, "tfrecord"),),
+    ),
+    Line(
+        "U",
+        "TFRecord: 4 KB records in order, as bytes, warm",
+        Trial("record", task="records"),
+        (Goal(3.0, "tfrecord"),),
+    ),
+    Line(
+        "V",
+        "TFRecord: 4 KB records in order, all checksums compared, warm",
+        Trial("record", views=True, task="checked"),
+        (Goal(3.0, "plain loop"),),
+    ),
+    Line(
+        "W",
+        "NPZ: a stored member of each of 2000 archives, 4 KB, warm",
+        Trial("array", views=True, picks=2000, task="members"),
+        (Goal(2.0, "NumPy: load"),),
+    ),
+    Line(
+        "Y",
+        "zero-copy shards: 5000 random samples of 100 KB, as views, warm",
+        Trial("big", views=True, picks=5000, task="samples"),
+        (Goal(3.0, "read() loop"), Goal(1.0, "NumPy: memmap")),
+    ),
+    Line(
+        "Y",
+        "zero-copy shards: 20000 random samples of 4 KB, as views, warm",
+        Trial("record", views=True, picks=20_000, task="samples"),
+        (Goal(3.0, "read() loop"), Goal(1.0, "NumPy: memmap")),
+    ),
+    Line(
+        "S",
+        "zero-copy shards: 5000 random samples of 100 KB, again, as views, warm",
+        Trial("big", views=True, picks=5000, task="samples again"),
+        (Goal(3.0, "read() loop"), Goal(1.0, "NumPy: memmap")),
+    ),
+    Line(
+        "S",
+        "zero-copy shards: 20000 random samples of 4 KB, again, as views, warm",
+        Trial("record", views=True, picks=20_000, task="samples again"),
+        (Goal(3.0, "read() loop"), Goal(1.0, "NumPy: memmap")),
+    ),
+    Line(
+        "Z",
+        "Roxxel: 20000 random records of 4 KB, as views, warm",
+        Trial("record", views=True, picks=20_000, task="archive"),
+        (Goal(1.0, "roxxel"),),
+    ),
+    Line(
+        "Z",
+        "Roxxel: 4 KB records in order, as views, warm",
+        Trial("record", views=True, task="archive"),
+        (Goal(1.0, "roxxel"),),
     ),
 )

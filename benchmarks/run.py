@@ -50,7 +50,7 @@ class Runner:
         for entrant in entrants:
             # Once in each way of reading: the same code reads cold files.
             way = (entrant.contestant, trial.data, trial.views, trial.picks > 0, trial.shuffled)
-            if trial.task in ("rows", "batches") and way not in self.verified:
+            if trial.has_rows and way not in self.verified:
                 self.verified.add(way)
                 entrant.verified = self._once(trial, entrant, "--verify").get("checksum")
         others = machine.Others()

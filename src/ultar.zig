@@ -45,6 +45,7 @@ test {
     _ = @import("io/Remote_test.zig");
     _ = @import("io/Sim_test.zig");
     _ = @import("io/WakeFlag.zig");
+    _ = @import("io/url.zig");
     _ = @import("loader/Pipeline_test.zig");
     _ = @import("lua/ffi.zig");
     _ = @import("msgpack/Reader.zig");

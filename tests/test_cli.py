@@ -56,7 +56,7 @@ def test_version_and_help(command: Command) -> None:
     assert command("--version").stdout == f"ultar-dataloader {ultar.__version__}\n"
     shown = command("--help")
     assert shown.returncode == 0
-    for verb in ("index", "run", "inspect", "bench", "init-lsp", "types-path"):
+    for verb in ("index", "convert", "run", "inspect", "bench", "init-lsp", "types-path"):
         assert verb in shown.stdout
         assert command(verb, "--help").returncode == 0
     assert command().returncode == 2

@@ -243,6 +243,7 @@ def said(found: dict[str, Measure], **around: object) -> tuple[str, str]:
         "access": "auto",
         "io": "uring",
         "every_row": True,
+        "remote": False,
     }
     return verdict(found, Circumstances(**(usual | around)))  # type: ignore[arg-type]
 
@@ -277,6 +278,8 @@ def test_the_verdict_on_bytes_and_on_waiting() -> None:
     assert bound_by == "latency" and 'access="direct"' in text and 'io="threads"' in text
     _, text = said(slow, cached=False, access="direct", io="threads")
     assert "access=" not in text and 'io="uring"' in text
+    _, text = said(slow, cached=False, remote=True)
+    assert "access=" not in text and "io=" not in text and "storage_options" in text
 
     assert said(found, cached=False, access="mmap")[0] == "latency"  # Of 100 rows, 40: touched, not mapped.
     assert said(

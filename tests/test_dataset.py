@@ -196,12 +196,42 @@ def test_what_goes_wrong_is_named(tmp_path: Path, folder: Path, io: str) -> None
     assert len(list(Dataset(folder, on_error="skip"))) == ROWS
 
 
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_thousands_of_rows_are_read_by_threads(folder: Path, tmp_path: Path, io: str, threads: int | None) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    options: dict[str, Any] = {"io": io, "threads": threads, "index": "require"}
+    many = [i * 7 % ROWS for i in range(5000)]
+    assert ids(Dataset(tmp_path / "copy", **options).read(many)) == many
+
+    last = tmp_path / "copy/train-000002.tar"
+    os.truncate(last, last.stat().st_size // 2)
+    broken = [0] * 4999 + [ROWS - 1]
+    with pytest.raises(ultar.ReadError, match="train-000002.tar: entry .* wanted .* .end of file"):
+        Dataset(tmp_path / "copy", **options).read(broken)
+    assert ids(Dataset(tmp_path / "copy", on_error="skip", **options).read(broken)) == broken[:-1]
+
+
 def test_rows_outlive_everything(folder: Path) -> None:
     with Dataset(folder) as dataset:
         row, rows = dataset[41], dataset.read(range(20, 40))
     assert int(row["id"]) == 41
     assert ids(rows) == list(range(20, 40))
     assert ids([dataset[7]]) == [7], "opened again"
+
+
+def test_rows_that_are_held_one_by_one_share_mappings(dataset: Dataset) -> None:
+    """A process may have 65,530 of them, and who gives up every other row must not make more."""
+
+    def mappings() -> int:
+        return Path("/proc/self/maps").read_text().count("\n")
+
+    count = len(dataset)
+    rows = [dataset[i % count] for i in range(4000)]
+    before = mappings()
+    del rows[::2]
+    rows += [dataset[i % count] for i in range(100)]
+    assert mappings() < before + 100
+    assert [row.values() for row in rows[:5]] == [dataset[i].values() for i in (1, 3, 5, 7, 9)]
 
 
 def test_threads_share_a_dataset(dataset: Dataset) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import builtins
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -105,10 +107,51 @@ def test_every_snippet_is_of_a_kind_that_is_tested() -> None:
 @of("python")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Workers, as PyTorch starts them.
 def test_python_runs(snippet: Snippet, folder: Path) -> None:
+    if "jax" in snippet.text:  # It starts threads, and other snippets fork.
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-c", snippet.text]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode == 0, result.stderr
+        return
     names: dict[str, object] = {"__name__": "snippet"}
     exec(compile(snippet.text, f"{snippet.page}:{snippet.line}", "exec"), names)
     for loop in re.findall(r"^for (\w+) in", snippet.text, re.MULTILINE):
         assert loop in names, "the loop had no rows"
+
+
+def table_rows(page: str) -> list[list[str]]:
+    """Cells of all tables, without heads."""
+    rows = []
+    head = True
+    for line in (ROOT / page).read_text("utf-8").splitlines():
+        if not line.startswith("|"):
+            head = True
+        elif line.startswith("|--"):
+            head = False
+        elif not head:
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_what_others_wrote_runs_here(folder: Path) -> None:
+    """Each piece of code in the second column, as the page's snippet has it."""
+    page = "docs/coming-from.md"
+    names: dict[str, object] = {}
+    exec(next(s.text for s in SNIPPETS if s.page == page), names)
+    codes = [
+        code for row in table_rows(page) for code in re.findall(r"`([^`]+)`", row[1]) if "(" in code or "[" in code
+    ]
+    assert len(codes) > 100
+    for code in codes:
+        found = eval(code, dict(names))
+        if isinstance(found, ultar.Stream):
+            assert next(iter(found)) is not None, code
+        elif isinstance(found, ultar.Dataset):
+            assert len(found) > 0 and found[0].keys(), code
+    further = [code for row in table_rows(page) for code in re.findall(r"`([^`]+\))`", row[2])]
+    for code in further:
+        if not code.startswith("torch."):
+            eval(code if code.startswith(tuple(names)) else f"ds.{code}", dict(names))
 
 
 @of("lua")

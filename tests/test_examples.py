@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+import pytest
 
 import ultar_dataloader as ultar
 
@@ -29,6 +30,30 @@ def test_numpy_needs_no_adapter(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "weights: 1.000 2.000 3.000 4.000 5.000 6.000 7.000 8.000\n" in done.stdout
+
+
+@pytest.mark.parametrize("framework", ["jax", "tensorflow"])
+def test_training_that_ends_in_an_epoch_goes_on_behind_it(framework: str, tmp_path: Path) -> None:
+    # Not imported here: it would start threads, and other tests fork.
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    name = {"jax": "train_jax.py", "tensorflow": "train_tf.py"}[framework]
+    command = [sys.executable, EXAMPLES / name, "--data", tmp_path / "data", "--checkpoint", tmp_path / "model"]
+    command += ["--seen", tmp_path / "seen", "--epochs", "2", "--every", "5"]
+    environment = {**ENVIRONMENT, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    losses: list[float] = []
+    for more in (["--steps", "13"], []):
+        done = subprocess.run(
+            [*command, *more], capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        losses += map(float, re.findall(r"loss ([\d.]+)", done.stdout))
+    assert len(losses) == 64 and sum(losses[-8:]) < 0.6 * sum(losses[:8])
+    lines = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0] * 32 + [1] * 32
+    for epoch in range(2):
+        seen = [image for line in lines if line["epoch"] == epoch for image in line["images"]]
+        assert seen == list(ultar.order(IMAGES, 1, epoch)), "each once, in the order that no interruption changes"
 
 
 class Training:
@@ -89,6 +114,8 @@ class Training:
 
 
 def test_training_that_is_killed_goes_on_with_other_ranks(tmp_path: Path) -> None:
+    import torch
+
     stems: list[str] = []
     for ranks in (2, 1):
         training = Training(tmp_path, f"by-{ranks}", ranks, pause=0.1)

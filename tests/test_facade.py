@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import pickle
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ultar_dataloader as ultar
-from ultar_dataloader import _errors
+from ultar_dataloader import _errors, _native
 
 Make = Callable[..., Path]
 NOTHING = "return { init_ctx = function() return {} end, row_generator = function() end }"
@@ -63,6 +64,14 @@ def test_a_path_in_place_of_a_script_is_noticed() -> None:
     with pytest.raises(ultar.ScriptError) as caught:
         ultar.DataLoader("train.lua")
     assert "from_file('train.lua')" in caught.value.__notes__[0]
+
+
+def test_threads_have_no_memory_of_the_extension() -> None:
+    """The C library takes it when a thread first needs it, and ends the process where it cannot."""
+    elf = Path(_native.__file__).read_bytes()
+    begin, size, count = struct.unpack_from("<Q14xHH", elf, 32)  # Program headers: e_phoff, e_phentsize, e_phnum.
+    headers = [struct.unpack_from("<II32xQ", elf, begin + i * size) for i in range(count)]
+    assert sum(bytes_of for kind, _, bytes_of in headers if kind == 7) < 256  # PT_TLS, p_memsz.
 
 
 def test_each_iter_is_a_fresh_epoch() -> None:

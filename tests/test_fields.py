@@ -44,7 +44,7 @@ def values(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]
 
 
 def gatherer(dataset: Dataset, declaration: Any, access: str = "auto", threads: int = 2) -> _native.Gatherer:
-    return dataset._store.native().gatherer(_fields.parse(declaration), access=access, threads=threads)
+    return dataset._store.native().gatherer(_fields.parse(declaration), access=access, threads=threads, stores=None)
 
 
 def rows_of(rows: Iterable[int]) -> array[int]:

@@ -16,7 +16,7 @@ import pytest
 from streams import ROWS, flat, full_order, ids, interleaved, make_dataset, number
 
 import ultar_dataloader as ultar
-from ultar_dataloader import Dataset, Stream
+from ultar_dataloader import Dataset, Stream, mix
 
 
 def test_rows_as_they_lie_or_shuffled(dataset: Dataset, io: str) -> None:
@@ -293,6 +293,14 @@ def test_arguments_are_checked(dataset: Dataset) -> None:
 
 
 def test_repr_says_what_it_is(dataset: Dataset) -> None:
-    shown = repr(dataset.shuffle(3).shard(1, 2).map(number).batch(5).filter(bool))
-    assert "60 rows of 3 shards" in shown and "seed=3" in shown
-    assert shown.index("map") < shown.index("batches of 5") < shown.index("filter") < shown.index("rank 1 of 2")
+    shown = repr(dataset.shuffle(3, window=9).shard(1, 2).map(number).batch(5).filter(bool).repeat(2))
+    rows = repr(dataset)
+    assert "60 rows of 3 shards" in rows
+    assert shown == (
+        f"<Stream {rows}, shuffled with seed 3 in windows of 9, map, batches of 5, filter, 2 times, rank 1 of 2>"
+    )
+    mixed = repr(mix([dataset.shuffle(1), dataset[:9].stream().map(number)], weights=[1, 2.5], seed=4).shard())
+    assert mixed == (
+        f"<Stream mix of [{rows}, shuffled with seed 1; {dataset[:9]!r}, map] "
+        "by weights 1, 2.5, with seed 4, map, the rank that the process has>"
+    )

@@ -1,6 +1,6 @@
 --- Every row of a folder of plain files, each of which is an entry.
 ---
---- config.folder: the folder; `ultar_dataloader.raw.index(folder)` made its index, which lies
+--- config.folder: the folder, or its URL in a store; `ultar_dataloader.raw.index(folder)` made its index, which lies
 --- beside it ("photos.utix" for "photos").
 
 local loader = require("ultar.loader")
@@ -21,7 +21,7 @@ return {
           if ("/" .. name .. "/"):find("/../", 1, true) then
             error(("the index of %s names a file outside of it: %s"):format(ctx.folder, name), 0)
           end
-          local file = loader:open_file(ctx.folder .. "/" .. name)
+          local file = loader:open_file(ctx.folder .. "/" .. name, row.sizes[i])
           loader:add_entry(file, row.keys[i], 0, row.sizes[i])
           loader:close_file(file)
         end

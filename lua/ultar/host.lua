@@ -35,7 +35,7 @@ typedef struct {
 } ultar_places;
 typedef struct {
   ultar_host *host;
-  int32_t (*open_file)(ultar_host *, const char *path, size_t path_size, double *handle);
+  int32_t (*open_file)(ultar_host *, const char *path, size_t path_size, double size, double *handle);
   int32_t (*close_file)(ultar_host *, double handle);
   int32_t (*add_entry)(ultar_host *, double handle, const char *key, size_t key_size, double offset, double size);
   int32_t (*add_entry_bytes)(ultar_host *, const char *key, size_t key_size, const char *data, size_t data_size);

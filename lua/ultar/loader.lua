@@ -41,15 +41,20 @@ end
 ---
 --- Raises when `path` is no string, or the file cannot be opened.
 ---@param path string A path, or the URL of an object in a store
+---@param size? integer In bytes, of an object where an index says it, 0 to 2^53: saves the request that
+--- asks for it. Rows of an object that has another size then are errors, in Python
 ---@return number handle For `add_entry`, `add_row` and `close_file`; valid until `close_file`
-function loader:open_file(path)
+function loader:open_file(path, size)
   if self ~= loader then
     need_colon("open_file")
   end
   if type(path) ~= "string" then
     bad_argument(1, "open_file", "path must be a string", path, 2)
   end
-  local status = open_file(native, path, #path, handle_out)
+  if size ~= nil and not (type(size) == "number" and size >= 0 and size <= 2 ^ 53 and size == floor(size)) then
+    bad_argument(2, "open_file", WANT_SIZE, size, 2)
+  end
+  local status = open_file(native, path, #path, size or -1, handle_out)
   if status ~= 0 then
     fail(status, 2)
   end

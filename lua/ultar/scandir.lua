@@ -56,10 +56,11 @@ local function read_paths(scan)
 end
 
 --- List the files and directories that lie directly in a directory, as full paths: `path`,
---- a slash and the name. "." and ".." are left out; links are not followed.
+--- a slash and the name. "." and ".." are left out; links are not followed. Of a folder in a
+--- store, the URLs of objects and folders.
 ---
 --- Raises when `path` is no string or cannot be listed.
----@param path string
+---@param path string A path, or the URL of a folder in a store
 ---@return ultar.Scan
 function scandir.open(path)
   if type(path) ~= "string" or path == "" or path:find("\0", 1, true) then

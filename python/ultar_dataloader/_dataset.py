@@ -7,10 +7,10 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _loader, _native, _paths
-from ._errors import UltarError
 from ._fetching import Fetching
 from ._store import Store, prepare
 from ._stores import is_url
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _FEW = 8
 """Rows that are sooner read one by one than by a thread that has to be started."""
+_SHARE = 1024
+"""Rows from which on one more thread is worth its start."""
+_READERS = 4
+"""Threads that read at once for a caller who waits, unless there are options that say how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     Args:
         shards: A tar or a shard of another container, a folder of them, a glob, a brace pattern,
-            or several of these. A shard that is named twice is there once.
+            the JSON of wids, or several of these. A shard that is named twice is there once.
         index: ``"auto"`` builds indexes that are missing or older than their shard,
             ``"require"`` takes them as they are, ``"rebuild"`` builds all.
         io, access, threads, prefetch_rows, prefetch_bytes: As for `DataLoader`.
@@ -139,7 +143,8 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
     def read(self, indices: Iterable[SupportsIndex]) -> list[_native.LoadedRow]:
         """The rows at these places, in this order and as often as they are named.
 
-        They are read at once, so that a disk or the kernel can work on many.
+        They are read at once, so that a disk or the kernel can work on many; thousands of
+        them by several threads, of which there are as many as ``threads`` says, else a few.
 
         Raises:
             IndexError: A place is out of range.
@@ -148,7 +153,10 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         rows = self._rows_at(indices)
         if len(rows) <= _FEW and self._options["on_error"] == "raise":
             return self._few(rows)
-        return list(self._pipeline(rows))
+        pipelines = self._pipelines(rows)
+        for pipeline in pipelines[1:]:
+            pipeline.start()
+        return list(chain.from_iterable(pipelines))
 
     def select(self, keys: Iterable[str]) -> Self:
         """The same rows with these entries only; what a row does not have is absent from it.
@@ -261,23 +269,36 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         view._rows = rows
         return view
 
+    def _pipelines(self, rows: array[int]) -> list[_native.Pipeline]:
+        """Of the rows in order, for threads that read at the same time while their caller waits."""
+        threads: int = self._options["threads"]
+        allowed = threads or min(len(os.sched_getaffinity(0)), _READERS)
+        # Of those who fetch or decode, one thread asks for many at once as well.
+        shares = 1 if self._store.is_fetched else max(1, min(allowed, len(rows) // _SHARE))
+        if shares == 1:
+            return [self._pipeline(rows)]
+        size = -(-len(rows) // shares)
+        return [
+            self._pipeline(rows[begin : begin + size], threads=threads // shares) for begin in range(0, len(rows), size)
+        ]
+
     def _few(self, rows: array[int]) -> list[_native.LoadedRow]:
         """Rows, none of which may be left out, without reading ahead."""
-        if self._store.has_urls:
-            # Whoever waits for a store starts what fetches, and answers Ctrl-C.
+        if self._store.has_urls or (len(rows) > 1 and self._store.is_fetched):
+            # Whoever waits for a store starts what fetches, and answers Ctrl-C; several rows are decoded at once.
             return list(self._pipeline(rows, on_error="raise"))
         reader = self._store.reader(self._keys, self._options["access"])
         return [reader.read(row) for row in rows]
 
     def _pipeline(
-        self, rows: range | array[int], order: _native.Order | None = None, **options: str
+        self, rows: range | array[int], order: _native.Order | None = None, **options: Any
     ) -> _native.Pipeline:
         """An epoch over rows of the store; with an order, over places of the order of all rows of the view."""
         places = _places(rows)
         if order is not None and not self._has_all_rows:
             places["rows"] = self._rows if isinstance(self._rows, array) else array("Q", self._rows)
         native = self._store.native()
-        stores = self._store.fetching if self._store.has_urls else None
+        stores = self._store.fetching if self._store.is_fetched else None
         return native.pipeline(**places, order=order, keys=self._keys, stores=stores, **{**self._options, **options})
 
     def _numbers(self, places: Iterable[range | array[int]], order: _native.Order | None) -> array[int]:
@@ -294,9 +315,11 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     def _gatherer(self, fields: Sequence[tuple[str, str, Sequence[int | None]]]) -> _native.Gatherer:
         options = self._options
-        if self._store.has_urls:
-            raise UltarError("batches of fields are read from local shards only, not from object stores")
-        return self._store.native().gatherer(fields, access=options["access"], threads=options["threads"])
+        native = self._store.native()
+        stores = self._store.fetching if self._store.is_fetched else None
+        if stores is not None:
+            stores.start()
+        return native.gatherer(fields, access=options["access"], threads=options["threads"], stores=stores)
 
     @property
     def _has_all_rows(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import json
 import zlib
@@ -145,7 +146,7 @@ def _npy(view: memoryview) -> Any:
     end = begin + int.from_bytes(view[8:begin], "little")
     if end > len(view):
         raise ValueError(f"its header is cut off: it ends at byte {end}")
-    dtype, in_fortran_order, shape = _npy_header(numpy, view[begin:end], "utf-8" if view[6] == 3 else "latin-1")
+    dtype, in_fortran_order, shape = _npy_header(bytes(view[begin:end]), "utf-8" if view[6] == 3 else "latin-1")
     count = 1
     for size in shape:
         count *= size
@@ -160,7 +161,9 @@ def _npy_deflated(view: memoryview) -> Any:
     return _npy(memoryview(zlib.decompress(view, -zlib.MAX_WBITS)))
 
 
-def _npy_header(numpy: Any, text: memoryview, encoding: str) -> tuple[Any, bool, tuple[int, ...]]:
+# To parse one takes longer than all else of an array, and those of a dataset are mostly the same.
+@functools.lru_cache(maxsize=64)
+def _npy_header(text: bytes, encoding: str) -> tuple[Any, bool, tuple[int, ...]]:
     if len(text) > _NPY_HEADER_MAX:
         raise ValueError(f"its header has {len(text)} bytes, at most {_NPY_HEADER_MAX} are read")
     try:
@@ -169,7 +172,7 @@ def _npy_header(numpy: Any, text: memoryview, encoding: str) -> tuple[Any, bool,
         raise ValueError(f"its header cannot be parsed: {error}") from error
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
         raise ValueError("its header must have descr, fortran_order and shape")
-    dtype = numpy.lib.format.descr_to_dtype(header["descr"])
+    dtype = need("numpy", "numpy", "decoding .npy").lib.format.descr_to_dtype(header["descr"])
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are pickled: they are refused")
     shape = header["shape"]

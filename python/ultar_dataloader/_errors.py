@@ -31,10 +31,10 @@ class TarFormatError(ShardFormatError):
 
 
 class IndexFormatError(UltarError, ValueError):
-    """A ``.utix`` is malformed, or (where it was compared) does not describe its shard."""
+    """A ``.utix``, or a side file of another loader, is malformed, or does not describe its shard."""
 
     filename: str | None = None
-    """The index."""
+    """The index, or the side file."""
 
 
 class FieldError(UltarError, ValueError):
@@ -75,7 +75,9 @@ class ReadError(_FileError):
 
 
 class WriteError(_FileError):
-    """A file could not be written. ``errno`` and ``filename`` are as in ``OSError``."""
+    """A file could not be written. ``errno`` and ``filename`` are as in ``OSError``; ``errno`` is
+    None when its format cannot hold what was to be in it.
+    """
 
 
 class CacheError(UltarError, RuntimeError):

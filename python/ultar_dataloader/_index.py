@@ -11,9 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import _native, _paths, _progress, _store_index, hdf5, raw
-from ._errors import ReadError
+from ._errors import IndexFormatError, ReadError
 from ._fetching import Fetching
-from ._stores import is_url
+from ._stores import is_url, without_login
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -83,8 +83,8 @@ def index(
 
     Args:
         paths: Files, folders (the ``*.tar`` in them, or else the shards of another container),
-            globs, and braces such as ``shard-{000..127}.tar``; one, or several. A shard that
-            they name twice is indexed once.
+            globs, braces such as ``shard-{000..127}.tar``, and lists of wids (``shards.json``);
+            one, or several. A shard that they name twice is indexed once.
         force: Build indexes that are up to date, too.
         jobs: Shards to work on at once. None: 8, on however few cores, since it is storage
             that is waited for; 1 for a disk that must not seek.
@@ -114,6 +114,8 @@ def index(
     fetching = Fetching(storage_options)
 
     def build(path: str) -> IndexCounts | None:
+        if path.endswith("/") and is_url(path):
+            return _without_rules(path, rules, raw.renew(path, format, fetching.stores))
         if is_url(path):
             return _store_index.build(
                 fetching,
@@ -126,14 +128,14 @@ def index(
         if not force and _is_up_to_date(path, format, rules):
             return None
         if path.endswith("/"):
-            return _without_rules(path, rules, raw.renew(path, format))
+            return _without_rules(path, rules, raw.renew(path, format, None))
         if hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.index(path, format=format))
         return _native.index_shard(
             path, format=format, rules=rules, check=False, verify=verify, index_path=None, stores=None
         )
 
-    return _Run(build, "indexing", progress, fetching).over(paths, jobs, on_error)
+    return Run(build, "indexing", progress, fetching).over(paths, jobs, on_error)
 
 
 def check(
@@ -159,10 +161,12 @@ def check(
     fetching = Fetching(storage_options)
 
     def compare(path: str) -> IndexCounts:
+        if path.endswith("/"):
+            return _without_rules(path, rules, raw.check(path, fetching.stores if is_url(path) else None))
         if is_url(path):
             at, stores = _store_index.fetch(fetching.stores, path, any_age=True), fetching
-        elif path.endswith("/"):
-            return _without_rules(path, rules, raw.check(path))
+            if hdf5.is_hdf5(path, fetching.stores):
+                return _without_rules(path, rules, hdf5.check(path, fetching.stores, at))
         elif hdf5.is_hdf5(path):
             return _without_rules(path, rules, hdf5.check(path))
         else:
@@ -171,7 +175,7 @@ def check(
             path, format="msgpack", rules=rules, check=True, verify=verify, index_path=at, stores=stores
         )
 
-    return _Run(compare, "checking", progress, fetching).over(paths, jobs, on_error)
+    return Run(compare, "checking", progress, fetching).over(paths, jobs, on_error)
 
 
 def _rule(rule: str | tuple[str, Sequence[str]]) -> Rule:
@@ -230,13 +234,15 @@ def _carries(path: str, rules: list[Rule]) -> bool:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """One pass over shards, with what it came to so far."""
 
     work: Callable[[str], IndexCounts | None]
     title: str
     progress: bool | Callable[[IndexProgress], object]
     fetching: Fetching
+    plan: Callable[[list[str]], object] = list
+    """Called with all shards, in order, before any work."""
     shards: int = 0
     skipped: int = 0
     samples: int = 0
@@ -254,6 +260,7 @@ class _Run:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         begin = time.monotonic()
         paths = self._once_each(self._expanded(given))
+        self.plan(paths)
         if self.progress is True:
             with _progress.bar(self.title) as show:
                 self._all(paths, jobs, show)
@@ -282,8 +289,8 @@ class _Run:
         for path in _paths.listed(given):
             try:
                 found += _paths.expand_one(path, self.fetching.stores)
-            except ReadError as error:
-                self.outcomes[path] = error
+            except (IndexFormatError, ReadError) as error:
+                self.outcomes[without_login(path)[0]] = error
         return found
 
     def _once_each(self, paths: list[str]) -> list[str]:
@@ -342,6 +349,9 @@ class _Run:
                 done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield waiting.pop(future), future.result
+        except BaseException:
+            self.fetching.close()  # What a store is asked for is not waited for.
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -72,9 +72,9 @@ class DataLoader:
             what is lost reads as zeros in views that are out there, and the next row is a
             `ReadError`. ``"direct"``: past the page cache, for fast disks and datasets
             larger than memory. A file that refuses is read plainly, with a warning.
-        threads: How many threads copy bytes, from 1 to 64, where reading large rows from the
-            page cache is what takes the time. None: one with io_uring, else eight, as they
-            also wait for storage. The order of rows does not depend on it.
+        threads: How many threads copy bytes, from 1 to 64, where reading from the page cache is
+            what takes the time. None: one. Storage is waited for by the kernel; without
+            io_uring by as many threads, or eight. The order of rows does not depend on it.
         storage_options: For URLs that the script opens: endpoint, region, credentials and so on,
             as docs/object-stores.md has them; what is not given comes from the environment.
         on_error: What to do with a row that cannot be read: ``"raise"``, or ``"skip"`` it with

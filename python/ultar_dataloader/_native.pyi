@@ -61,14 +61,17 @@ class Remote:
     """
 
     def __new__(cls) -> Self: ...
-    def next(self, /) -> tuple[int, Literal["read", "size", "local"], str, int, int, bool] | None:
+    def next(self, /) -> tuple[int, Literal["read", "size", "local", "list"], str, int, int, int | None, bool] | None:
         """What to fetch, as soon as there is something: number, kind, URL, offset, size in
-        bytes, and whether more waits than there are servers for. None when there will be
-        nothing any more.
+        bytes, that of the object where it is known, and whether more waits than there are
+        servers for. None when there will be nothing any more.
         """
 
     def answer(self, number: int, data: bytes | bytearray | memoryview, retries: int, /) -> None:
-        """The bytes that a request of kind "read" wants, all of them. Rows may be views of them."""
+        """The bytes that a request of kind "read" wants, all of them. Rows may be views of them.
+
+        For one of kind "list", the URLs that lie there, each with a NUL behind.
+        """
 
     def answer_size(self, number: int, size: int, retries: int, /) -> None:
         """The size of an object in bytes, for a request of kind "size"."""
@@ -335,6 +338,9 @@ class Dataset:
     def counts(self, /) -> list[int]:
         """Rows of each shard, in order."""
 
+    def has_decoded(self, /) -> bool:
+        """Whether some rows are decoded when they are asked for, by who serves stores."""
+
     def record(self, row: int, /) -> tuple[int, dict[str, Any]]:
         """The number of a row's shard, and its record there as `Index` has it.
 
@@ -342,11 +348,23 @@ class Dataset:
             IndexError: There is no such row.
         """
 
-    def reader(self, keys: Sequence[str] | None, access: str, /) -> RowReader:
-        """What reads single rows in the calling thread: all their entries, or those of ``keys``."""
+    def reader(self, keys: Sequence[str] | None, access: str, stores: object, /) -> RowReader:
+        """What reads single rows in the calling thread: all their entries, or those of ``keys``.
+
+        Args:
+            keys: None for all.
+            access: As for `pipeline`.
+            stores: As for `pipeline`; its ``start`` was called. None where rows are all ranges of files.
+        """
 
     def gatherer(
-        self, fields: Sequence[tuple[str, str, Sequence[int | None]]], /, *, access: str, threads: int
+        self,
+        fields: Sequence[tuple[str, str, Sequence[int | None]]],
+        /,
+        *,
+        access: str,
+        threads: int,
+        stores: _Stores | None,
     ) -> Gatherer:
         """What reads batches of rows into arrays, one a field.
 
@@ -357,6 +375,7 @@ class Dataset:
             access: ``"mmap"`` copies out of mapped shards, ``"read"`` and ``"direct"`` read;
                 ``"auto"`` maps shards where all of them together fit well into memory.
             threads: That copy; 0 for as many as are usual.
+            stores: As for `pipeline`, but started by the caller.
 
         Raises:
             ValueError: A field has a dtype that is not known, or is absurdly large.
@@ -513,4 +532,15 @@ def parse_example(data: bytes | memoryview, /) -> tuple[dict[str, _Feature], dic
 
     Raises:
         ShardFormatError: The message is malformed; says at which byte.
+    """
+
+def read_item(descriptor: int, offset: int, size: int, index: int, key: str, /) -> bytes | None:
+    """The payload of a tar member, if its header says that it is that item of that size; None otherwise.
+
+    Args:
+        descriptor: Of the tar.
+        offset: Of the payload.
+        size: Of the payload.
+        index: Of the item: ``{index:012d}{key}`` is the name of the member.
+        key: The rest of the name.
     """

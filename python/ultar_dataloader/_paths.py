@@ -4,7 +4,8 @@ What exists under the very name that was given is taken as it is, whatever chara
 in it. Else `{000..127}` (from, to, as wide as written) and `{a,b}` are expanded, then `*`,
 `?` and `[...]`. A folder stands for the `*.tar` directly in it, or if there are none for the
 shards of another container, which must be one; or for itself, where `raw.index` made an index
-of it, and ends in a slash then. URLs of objects in stores are taken in the same way.
+of it, and ends in a slash then. A `.json` is a list of shards as wids has them. URLs of objects in
+stores are taken in the same way.
 """
 
 from __future__ import annotations
@@ -59,20 +60,22 @@ def expand_one(path: str, stores: Stores | None = None) -> list[str]:
 
     Raises:
         ReadError: The path does not exist, or the pattern or folder has no shard.
+        IndexFormatError: A list of shards is malformed.
         ValueError: The pattern stands for more than `NAMES_MAX` names.
     """
     if not isinstance(path, str):
         raise TypeError(f"a path must be str, got {type(path).__name__}: {path!r}")
     if is_url(path):
-        return expand_url(path, stores or Stores(Options.parse(None)))
-    if (files := _files_at(path)) is not None:
+        stores = stores or Stores(Options.parse(None))
+        return _listed(path, stores) if path.endswith(".json") else expand_url(path, stores)
+    if (files := _files_at(path, stores)) is not None:
         return files
     names = list(islice(_braces(path), NAMES_MAX + 1))
     if len(names) > NAMES_MAX:
         raise ValueError(f"{path}: stands for more than {NAMES_MAX:,} names")
     found: list[str] = []
     for name in names:
-        if (files := _files_at(name)) is not None:
+        if (files := _files_at(name, stores)) is not None:
             found += files
             continue
         matches = sorted(glob.glob(name)) if glob.has_magic(name) else []
@@ -80,18 +83,26 @@ def expand_one(path: str, stores: Stores | None = None) -> list[str]:
             of = "" if name == path else f", from {path}"
             raise _missing(path, f"{name}: no such shard{of}")
         for match in matches:
-            found += _files_at(match) or [match]  # Gone meanwhile, which is noticed when it is read.
+            found += _files_at(match, stores) or [match]  # Gone meanwhile, which is noticed when it is read.
     return found
 
 
-def _files_at(path: str) -> list[str] | None:
+def _listed(path: str, stores: Stores | None) -> list[str]:
+    """The shards in a list of wids."""
+    from . import _wids  # Late, as few have such lists.
+
+    return [shard.path for shard in _wids.read(path, stores or Stores(Options.parse(None)))]
+
+
+def _files_at(path: str, stores: Stores | None) -> list[str] | None:
     """The shards of what has this very name; None when nothing has."""
     try:
         mode = os.lstat(path).st_mode
     except (OSError, ValueError):
         return None
-    is_folder = stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(path))
-    return _files_in(path) if is_folder else [path]
+    if stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(path)):
+        return _files_in(path)
+    return _listed(path, stores) if path.endswith(".json") else [path]
 
 
 def _files_in(path: str) -> list[str]:

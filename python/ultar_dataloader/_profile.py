@@ -1,4 +1,4 @@
-"""Credentials for S3 as the usual tools keep them: a profile in a file."""
+"""What stores are told from elsewhere: credentials for S3 as the usual tools keep them, endpoints."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ def s3_profile(given: Mapping[str, Any]) -> dict[str, Any]:
         if in_file in values and not any(variable in os.environ for variable in in_environment[key]):
             found[key] = values[in_file]
     return found
+
+
+_ENDPOINTS = {
+    "s3": ("aws_endpoint_url", "aws_endpoint", "endpoint_url", "endpoint"),
+    "az": ("azure_storage_endpoint", "azure_endpoint", "endpoint"),
+    "gs": ("google_base_url", "base_url"),
+}
+"""The names that options for it have. The long ones are variables of the environment, too."""
+
+
+def endpoint_of(scheme: str, options: Mapping[str, Any]) -> str:
+    """Where requests go, if that is said; else ""."""
+    names = _ENDPOINTS.get(scheme, ())
+    given = {name.lower(): value for name, value in options.items()}
+    found = [given.get(name) for name in names] + [os.environ.get(name.upper()) for name in names if "_" in name]
+    return str(next(filter(None, found), ""))
+
+
+def basic(login: str) -> str:
+    """The header for ``user:password``, as a URL has it."""
+    from base64 import b64encode
+    from urllib.parse import unquote
+
+    return "Basic " + b64encode(unquote(login).encode()).decode()
 
 
 def _file(variable: str, name: str) -> str:

@@ -65,6 +65,11 @@ class Store:
         if self._counts is not None and self._counts != _digest(native):
             raise ReadError(None, "the shards have other rows now than when this dataset was made: make it anew")
 
+    @property
+    def is_fetched(self) -> bool:
+        """Whether threads answer for rows: those of objects, and what is decoded."""
+        return self.has_urls or self.native().has_decoded()
+
     def fingerprint(self) -> str:
         """As `Dataset.fingerprint`."""
         import hashlib  # Late, as it loads OpenSSL, which most programs get by without.
@@ -89,7 +94,10 @@ class Store:
         with self._lock:
             found = self._readers.get((keys, access))
             if found is None:
-                found = self._readers[keys, access] = native.reader(keys, access)
+                fetching = self.fetching if native.has_decoded() else None
+                if fetching is not None:
+                    fetching.start()
+                found = self._readers[keys, access] = native.reader(keys, access, fetching)
             return found
 
     def close(self) -> None:
@@ -98,6 +106,7 @@ class Store:
             self._note_counts()
             self._native = None
             self._readers = {}
+            self.fetching.decoding.close()
 
     def _note_counts(self) -> None:
         if self._counts is None and self._native is not None:
@@ -107,11 +116,14 @@ class Store:
         self._here()
         with self._lock:
             self._note_counts()
-        return _reopen, (self.paths, self.fetching.storage_options, self._counts)
+        # What was given by name. Keys of the environment and of profiles are not among it.
+        return _reopen, (self.paths, self.fetching.storage_options, self._counts, self.fetching.stores.logins)
 
 
-def _reopen(paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None) -> Store:
-    fetching = Fetching(storage_options)
+def _reopen(
+    paths: tuple[str, ...], storage_options: Mapping[str, Any] | None, counts: str | None, logins: dict[str, str]
+) -> Store:
+    fetching = Fetching(storage_options, logins)
     return Store(paths, fetching, prepare(paths, "require", fetching), counts)
 
 
@@ -135,9 +147,20 @@ def prepare(paths: Sequence[str], mode: str, fetching: Fetching) -> tuple[str, .
     urls = [path for path in paths if is_url(path)]
     if not urls:
         return tuple(map(_index.index_path, paths))
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, wait
 
     find = partial(_store_index.find, fetching, mode=mode)
     with ThreadPoolExecutor(min(len(urls), fetching.stores.options.requests), thread_name_prefix="ultar-index") as pool:
-        found = dict(zip(urls, pool.map(find, urls), strict=True))
+        try:
+            found = {}
+            for url, future in [(url, pool.submit(find, url)) for url in urls]:
+                # With a time limit: so Ctrl-C is noticed on every system.
+                while wait([future], timeout=0.1).not_done:
+                    pass
+                found[url] = future.result()
+        except BaseException:
+            # Of an error, or Ctrl-C: nobody waits for the others.
+            fetching.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return tuple(found.get(path) or _index.index_path(path) for path in paths)

@@ -31,11 +31,13 @@ def folder(stores: Stores) -> str:
     return os.path.join(base, "ultar-dataloader", "indexes")
 
 
-def path_of(stores: Stores, url: str, version: Version) -> str:
-    """The file for an index of this version of an object, there or not."""
+def path_of(stores: Stores, url: str, version: Version | None) -> str:
+    """The file for an index of this version of an object, or of a folder, there or not."""
     import hashlib  # Late, as in `_store`.
 
-    text = f"{stores.options.given.get('endpoint')}\0{url}\0{version.size}\0{version.e_tag}\0{version.modified}"
+    text = f"{stores.options.given.get('endpoint')}\0{url}"
+    if version is not None:
+        text += f"\0{version.size}\0{version.e_tag}\0{version.modified}"
     return os.path.join(folder(stores), hashlib.blake2b(text.encode(), digest_size=20).hexdigest() + SUFFIX)
 
 
@@ -45,11 +47,11 @@ def download(stores: Stores, index_url: str) -> str:
     Raises:
         StoreError: It cannot be had, or the file not be written.
     """
-    version, _ = stores.insist(partial(stores.version, index_url))
+    version = stores.look(index_url)
     path = path_of(stores, index_url, version)
     if os.path.exists(path):
         return path
-    data, _ = stores.insist(partial(_whole, stores, index_url, version))
+    data, _ = stores.ask(partial(_whole, stores, index_url, version))
     try:
         _write(path, data)
     except OSError as error:
@@ -84,9 +86,11 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
         ReadError: There is none, or none that is not older than the object.
     """
     try:
-        of_shard, _ = stores.insist(partial(stores.version, url))
+        if url.endswith("/"):
+            return _fetch_raw(stores, url)
+        of_shard = stores.look(url)
         try:
-            of_index, _ = stores.insist(partial(stores.version, url + SUFFIX))
+            of_index = stores.look(url + SUFFIX)
         except StoreError as failure:
             if failure.number != errno.ENOENT:
                 raise
@@ -101,12 +105,71 @@ def fetch(stores: Stores, url: str, *, any_age: bool) -> str:
         raise _read_error(url + SUFFIX, failure) from failure
 
 
+def _fetch_raw(stores: Stores, url: str) -> str:
+    try:
+        return download(stores, url.rstrip("/") + SUFFIX)
+    except StoreError as failure:
+        kept = path_of(stores, url, None)
+        if failure.number != errno.ENOENT or not os.path.exists(kept):
+            raise
+        return kept
+
+
+def has_raw_index(stores: Stores, url: str) -> bool:
+    """Whether a folder is a shard itself: its index is beside it, or was made on this machine.
+
+    Raises:
+        StoreError: The store cannot be asked.
+    """
+    try:
+        stores.size(url + SUFFIX)
+    except StoreError as failure:
+        if failure.number != errno.ENOENT:
+            raise
+        return os.path.exists(path_of(stores, url + "/", None))
+    return True
+
+
+def keep_raw(stores: Stores, url: str, data: bytes) -> list[str]:
+    """Put the index of a folder beside it, or else into the cache; and what to warn of."""
+    try:
+        stores.ask(partial(stores.put, url.rstrip("/") + SUFFIX, data))
+    except StoreError as failure:
+        path = path_of(stores, url, None)
+        _write(path, data)
+        return [f"{url}: the index stays in {path}: the store does not take it: {failure.text}"]
+    return []
+
+
+def of_script(stores: Stores, index_url: str) -> str:
+    """A file with the index of that URL, or the one that was built here for its object.
+
+    Raises:
+        StoreError: There is none.
+    """
+    try:
+        return download(stores, index_url)
+    except StoreError as failure:
+        url = index_url.removesuffix(SUFFIX)
+        if failure.number != errno.ENOENT or url == index_url:
+            raise
+        try:
+            version = stores.look(url)
+            kept = path_of(stores, url, version)
+        except StoreError:
+            kept = path_of(stores, url + "/", None)
+        if not os.path.exists(kept):
+            raise
+        return kept
+
+
 def any_index(stores: Stores, url: str) -> str:
     """A file with an index, given its URL or that of its object.
 
     Raises:
         ReadError: There is none.
     """
+    url = stores.bare(url)
     if not url.endswith(SUFFIX):
         return fetch(stores, url, any_age=True)
     try:
@@ -128,6 +191,11 @@ def find(fetching: Fetching, url: str, mode: str) -> str:
         except ReadError as error:
             if error.errno != errno.ENOENT or mode == "require":
                 raise
+    if url.endswith("/"):
+        from . import raw
+
+        raw.renew(url, "msgpack", fetching.stores)
+        return fetch(fetching.stores, url, any_age=True)
     return _build(fetching, url, format="msgpack", rules=[], verify=False)[0]
 
 
@@ -149,28 +217,44 @@ def build(
     stores = fetching.stores
     if fits is not None:
         try:
-            if fits(fetch(stores, url, any_age=False)):
+            path = fetch(stores, url, any_age=False)
+            if fits(path):
+                if path == path_of(stores, url, stores.version(url)) and not url.startswith("http"):
+                    # Of a dataset, which writes to no store.
+                    _put(stores, url, path)
                 return None
         except ReadError as error:
             if error.errno != errno.ENOENT:
                 raise
     path, counts = _build(fetching, url, **how)
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-        stores.insist(partial(stores.put, url + SUFFIX, data))
-    except StoreError as failure:
-        counts["warnings"].append(f"{url}: the index stays in {path}: the store does not take it: {failure.text}")
+    if refusal := _put(stores, url, path):
+        counts["warnings"].append(f"{url}: the index stays in {path}: the store does not take it: {refusal}")
     return counts
+
+
+def _put(stores: Stores, url: str, path: str) -> str | None:
+    """Put an index beside its object; else why not."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        stores.ask(partial(stores.put, url + SUFFIX, data))
+    except StoreError as failure:
+        return failure.text
+    return None
 
 
 def _build(fetching: Fetching, url: str, **how: Any) -> tuple[str, IndexCounts]:
     try:
-        version, _ = fetching.stores.insist(partial(fetching.stores.version, url))
+        version = fetching.stores.look(url)
     except StoreError as failure:
         raise _read_error(url, failure) from failure
     path = path_of(fetching.stores, url, version)
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    datasets = how.pop("datasets", None)
+    from . import hdf5  # Late, as it knows paths, which know indexes.
+
+    if hdf5.is_hdf5(url, fetching.stores):
+        return path, hdf5.write_index(url, fetching.stores, path, how["format"], datasets)
     counts = _native.index_shard(url, **how, check=False, index_path=path, stores=fetching)
     return path, counts
 

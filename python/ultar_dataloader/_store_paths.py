@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from ._errors import ReadError
+from ._store_index import has_raw_index
 from ._stores import StoreError, Stores, Version, _obstore, split
 
 _MAGIC = frozenset("*?[{")
@@ -21,6 +22,7 @@ def expand_url(url: str, stores: Stores) -> list[str]:
         ValueError: It is no URL of an object, stands for too many names, or an option is wrong.
         ImportError: obstore is not here.
     """
+    url = stores.bare(url)
     try:
         return _expand(url, stores)
     except StoreError as failure:
@@ -63,12 +65,14 @@ def _one(base: str, path: str, stores: Stores) -> list[str]:
     """An object, or the shards in a folder, as `_paths.expand_one` has them."""
     if path and not path.endswith("/"):
         try:
-            stores.insist(partial(stores.version, base + path))
+            stores.look(base + path)
             return [base + path]
         except StoreError as failure:
             if failure.number != errno.ENOENT or base.startswith("http"):
                 raise
     folder = path.rstrip("/")
+    if folder and has_raw_index(stores, base + folder):
+        return [f"{base}{folder}/"]  # RAW: the folder itself is the shard.
     from . import _paths
 
     found: dict[str, list[str]] = {}
@@ -84,6 +88,44 @@ def _one(base: str, path: str, stores: Stores) -> list[str]:
         text = f"{base}{path}: no such object, and no shard in a folder of that name"
         raise ReadError(errno.ENOENT, text, base + path)
     return [base + key for key in names]
+
+
+def entries(url: str, stores: Stores) -> list[str]:
+    """The URLs of the objects, and of the folders, that lie directly in a folder.
+
+    Raises:
+        StoreError: There is nothing in it, or it cannot be listed.
+    """
+    url = stores.bare(url).rstrip("/")
+    base, store, folder = _listable(url, stores)
+    found, _ = stores.ask(partial(_obstore(url).list_with_delimiter, store, folder or None))
+    for meta in found["objects"]:
+        stores.remember(base + meta["path"], Version.of(meta))
+    names = [meta["path"] for meta in found["objects"]] + [name.rstrip("/") for name in found["common_prefixes"]]
+    if not names:
+        raise StoreError(errno.ENOENT, "no object is in a folder of that name")
+    return sorted(base + name for name in names)
+
+
+def files_below(url: str, stores: Stores) -> list[tuple[str, int]]:
+    """Name from the folder on, and size in bytes, of each object below it.
+
+    Raises:
+        StoreError: It cannot be listed.
+    """
+    base, store, folder = _listable(url, stores)
+    found, _ = stores.ask(partial(_list, base, store, folder, True))
+    start = len(folder) + 1 if folder else 0
+    return [(meta["path"][start:], meta["size"]) for meta in found]
+
+
+def _listable(url: str, stores: Stores) -> tuple[str, Any, str]:
+    """The bucket's URL and store, and the folder in it."""
+    scheme, place, path = split(url)
+    if scheme in ("http", "https"):
+        raise StoreError(errno.EINVAL, "a web server lists nothing")
+    base = f"{scheme}://{place}/"
+    return base, stores.store(base)[0], path.rstrip("/")
 
 
 def _common_folder(pattern: str) -> str:
@@ -111,7 +153,7 @@ def _matches(key: str, pattern: str) -> bool:
 def _listed(base: str, folder: str, is_deep: bool, stores: Stores) -> dict[str, None]:
     """The keys under a folder, in order, whose versions are known from here on."""
     store, _ = stores.store(base)
-    found, _ = stores.insist(partial(_list, base, store, folder, is_deep))
+    found, _ = stores.ask(partial(_list, base, store, folder, is_deep))
     for meta in found:
         stores.remember(base + meta["path"], Version.of(meta))
     return dict.fromkeys(sorted(meta["path"] for meta in found))

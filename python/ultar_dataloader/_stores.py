@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._asking import EndedError, apart
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SCHEMES = ("s3", "gs", "az", "https", "http", "memory")
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
+_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)@", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _T = TypeVar("_T")
@@ -110,16 +113,25 @@ def is_url(path: object) -> bool:
     return isinstance(path, str) and "://" in path and _URL.fullmatch(path) is not None
 
 
+def without_login(url: str) -> tuple[str, str]:
+    """A URL as it may be shown, and the ``user:password`` that was before its host, or ""."""
+    match = _LOGIN.match(url)
+    return (match[1] + url[match.end() :], match[2]) if match else (url, "")
+
+
 def split(url: str) -> tuple[str, str, str]:
     """Scheme, bucket or host, and the object's path there.
 
     Raises:
         ValueError: There is no such scheme, or no bucket.
     """
+    url, _ = without_login(url)  # Here, as messages have it.
     match = _URL.fullmatch(url)
     scheme = match[1].lower() if match else ""
     if match is None or scheme not in SCHEMES:
         raise ValueError(f"{url}: URLs of objects begin with {', '.join(f'{name}://' for name in SCHEMES)}")
+    if scheme in ("http", "https") and "?" in url:
+        raise ValueError(f"{url.partition('?')[0]}: it has a query, as signed URLs have: those are not understood")
     if not match[2]:
         raise ValueError(f"{url}: there is no bucket or host in it")
     return scheme, match[2], match[3]
@@ -159,8 +171,10 @@ def _obstore(url: str) -> Any:
 class Stores:
     """Stores by bucket, and what is known of their objects. For any thread."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, logins: Mapping[str, str] | None = None) -> None:
         self.options = options
+        self.logins = dict(logins or {})
+        """What URLs had before their host, by host."""
         self._lock = threading.Lock()
         self._stores: dict[tuple[str, str], Any] = {}
         self._versions: dict[str, Version] = {}
@@ -169,9 +183,26 @@ class Stores:
     def is_used(self) -> bool:
         return bool(self._stores)
 
+    def bare(self, url: str) -> str:
+        """A URL without user and password, which are kept for its host.
+
+        Raises:
+            ValueError: It is no URL of an object, or of a store where there is no such thing.
+        """
+        plain, login = without_login(url)
+        if login:
+            scheme, place, _ = split(plain)
+            if scheme not in ("http", "https"):
+                raise ValueError(f"{plain}: keys stand in storage_options, not in the URL")
+            with self._lock:
+                if self.logins.get(place) != login:
+                    self.logins[place] = login
+                    self._stores.pop((scheme, place), None)
+        return plain
+
     def store(self, url: str) -> tuple[Any, str]:
         """The store of a URL, and the object's path there."""
-        scheme, place, path = split(url)
+        scheme, place, path = split(self.bare(url))
         if scheme in ("http", "https"):
             from urllib.parse import unquote
 
@@ -189,7 +220,7 @@ class Stores:
             return memory_store(place)
         from datetime import timedelta  # These are of use only here.
 
-        from ._profile import s3_profile
+        from ._profile import basic, endpoint_of, s3_profile
 
         url = f"{scheme}://{place}"
         obstore = _obstore(url)
@@ -203,11 +234,12 @@ class Stores:
         elif scheme == "s3":
             options = {**s3_profile(options), **options}
         options.pop("profile", None)
-        endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-        if scheme == "http" or (scheme == "s3" and str(endpoint).startswith("http://")):
+        if scheme == "http" or endpoint_of(scheme, options).startswith("http://"):
             client.setdefault("allow_http", True)
         if scheme in ("http", "https"):
             options = {"retry_config": options["retry_config"]}
+            if login := self.logins.get(place):
+                client["default_headers"] = {**client.get("default_headers", {}), "authorization": basic(login)}
         try:
             return obstore.store.from_url(url, client_options=client, **options)
         except Exception as error:
@@ -231,13 +263,17 @@ class Stores:
         with self._lock:
             return self._versions.get(url)
 
-    def size(self, url: str) -> int:
-        """In bytes, asked for as long as it takes.
+    def look(self, url: str) -> Version:
+        """`version`, asked for as long as it takes.
 
         Raises:
             StoreError: It cannot be had.
         """
-        return self.insist(partial(self.version, url))[0].size
+        return self.known(url) or self.ask(partial(self.version, url))[0]
+
+    def size(self, url: str) -> int:
+        """In bytes. Raises what `look` does."""
+        return self.look(url).size
 
     def remember(self, url: str, version: Version) -> Version:
         """The version that counts: what was known first."""
@@ -248,20 +284,28 @@ class Stores:
         with self._lock:
             self._versions.pop(url, None)
 
-    def read(self, url: str, offset: int, size: int) -> Any:
-        """Bytes of the object's version that is known, in one request.
+    def read(self, url: str, offset: int, size: int, object_size: int | None = None) -> Any:
+        """Bytes of the object's version that is known, or else becomes so, in one request.
+
+        Args:
+            object_size: In bytes, that the object must have.
 
         Raises:
             StoreError: Something else came, or the object was changed.
         """
-        known = self.version(url)
+        known = self.known(url)
         store, path = self.store(url)
+        if known is not None and offset + size > known.size:
+            raise StoreError(0, f"the object ends after {known.size} bytes")
         options: dict[str, Any] = {"range": (offset, offset + size)}
-        if known.e_tag is not None and not known.e_tag.startswith("W/"):
+        if known is not None and known.e_tag is not None and not known.e_tag.startswith("W/"):
             options["if_match"] = known.e_tag
         result = _obstore(url).get(store, path, options=options)
-        if difference := known.differs(Version.of(result.meta)):
+        found = Version.of(result.meta)
+        if difference := self.remember(url, found).differs(found):
             raise StoreError(errno.ESTALE, f"the object was changed while it was in use: {difference}")
+        if object_size not in (None, found.size):
+            raise StoreError(errno.ESTALE, f"the object has {found.size} bytes now, and had {object_size}")
         if tuple(result.range) != (offset, offset + size):
             first, end = result.range
             raise StoreError(errno.EIO, f"the store answered with bytes {first} to {end}", again=True)
@@ -274,6 +318,17 @@ class Stores:
         store, path = self.store(url)
         _obstore(url).put(store, path, data)
         self.forget(url)
+
+    def ask(self, work: Callable[[], _T]) -> tuple[_T, int]:
+        """`insist`, for threads of users: Ctrl-C and `ending` do not wait for a request.
+
+        Raises:
+            StoreError: As `insist`, or it was given up.
+        """
+        try:
+            return apart(partial(self.insist, work), self.ending)
+        except EndedError:
+            raise StoreError(errno.ECANCELED, "the store was closed") from None
 
     def insist(self, work: Callable[[], _T]) -> tuple[_T, int]:
         """Try until it succeeds, cannot, or the deadline is over; and how many tries were in vain.
@@ -319,6 +374,8 @@ def _failure(error: BaseException) -> StoreError:
         return StoreError(errno.EINVAL, "the server sends whole objects and no ranges of them")
     if name == "GenericError":
         status = _STATUS.search(str(error))
+        if status and status[1] == "404":
+            return StoreError(errno.ENOENT, text)  # The bucket, or what has no name of its own.
         again = int(status[1]) in _AGAIN if status else "builder error" not in text
         return StoreError(errno.EIO, text, again)
     if isinstance(error, (ValueError, ImportError, NotImplementedError)) or name == "NotSupportedError":

@@ -1,17 +1,20 @@
-"""HDF5 files: rows along the first axis of their datasets, as plain ranges where there are such.
+"""HDF5 files: rows along the first axis of their datasets.
 
-h5py finds the ranges, once, when a file is indexed. Reading needs it no more: `Dataset`,
-`DataLoader` and scripts read rows as of any shard. See docs/formats.md.
+h5py finds where rows are when a file is indexed. From then on `Dataset`, `DataLoader` and scripts
+read them as of any shard; those that are no ranges of the file are decoded. See docs/formats.md.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from . import _native, _optional, _records
-from ._errors import IndexFormatError, ReadError, ShardFormatError
+from . import _native, _optional, _paths, _records
+from ._errors import IndexFormatError
+from ._hdf5_file import Column, File, bad
+from ._stores import Options, StoreError, Stores, is_url
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,14 +27,19 @@ SUFFIXES = (".h5", ".hdf5")
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
-def is_hdf5(path: str) -> bool:
-    """Whether a file is of this kind, by its name or its first bytes."""
+def is_hdf5(path: str, stores: Stores | None = None) -> bool:
+    """Whether a file, or an object of `stores`, is of this kind, by its name or its first bytes."""
     if path.endswith(SUFFIXES):
         return True
     try:
+        if stores is not None and is_url(path):
+            # An object is asked only if its name says nothing.
+            if _paths.container_of(path) is not None or stores.size(path) < len(_MAGIC):
+                return False
+            return bytes(stores.insist(lambda: stores.read(path, 0, len(_MAGIC)))[0]) == _MAGIC
         with open(path, "rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
+    except (OSError, StoreError):
         return False  # Whoever reads it next says why.
 
 
@@ -40,6 +48,7 @@ def index(
     datasets: Iterable[str] | None = None,
     *,
     format: Literal["msgpack", "jsonl"] = "msgpack",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> IndexCounts:
     """Build the index of a file, beside it: row i has the i-th element of each dataset.
 
@@ -47,49 +56,68 @@ def index(
     to date as it is.
 
     Args:
-        path: The file.
+        path: The file, or the URL of an object.
         datasets: Names of datasets, as ``"group/images"``, which are as long as one another.
             None: all that have an axis.
         format: Of the index, as for ``ultar_dataloader.index``.
+        storage_options: For URLs, as for `DataLoader`.
 
     Returns:
         Counts of rows (``"samples"``), entries and bytes.
 
     Raises:
-        ShardFormatError: The file is malformed, a dataset is not there or is not plain ranges, or
-            the datasets differ in length.
+        ShardFormatError: The file is malformed, a dataset is not there or has elements without a
+            fixed size, or the datasets differ in length.
         ReadError: The file cannot be read.
         WriteError: The index cannot be written.
         ImportError: h5py is not installed.
     """
     path = os.fspath(path)
-    columns = _columns(path, datasets)
-    _records.write(path, _rows(columns), format)
-    return _counts(columns)
+    if not is_url(path):
+        return write_index(path, None, None, format, datasets)
+    from . import _store_index
+    from ._fetching import Fetching
+
+    how = {"format": format, "rules": [], "verify": False, "datasets": datasets}
+    counts = _store_index.build(Fetching(storage_options), path, None, **how)
+    assert counts is not None  # As nothing fits.
+    return counts
 
 
-def check(path: str) -> IndexCounts:
+def write_index(
+    path: str, stores: Stores | None, at: str | None, format: str, datasets: Iterable[str] | None = None
+) -> IndexCounts:
+    """As `index`, of a file or an object of `stores`, with the path of the index, if that is not beside it."""
+    with _opened(path, stores, datasets) as columns:
+        _records.write(path, _rows(columns), format, path=at)
+        return _counts(columns)
+
+
+def check(path: str, stores: Stores | None = None, at: str | None = None) -> IndexCounts:
     """Compare the index that is there with the file; it may have some of the datasets only.
 
     Raises:
         IndexFormatError: The index is malformed, or differs.
         ShardFormatError: The file is malformed.
+        ReadError: It cannot be read.
     """
-    found = _native.Index(path + ".utix")
+    found = _native.Index(at or path + ".utix")
     names = [key.removeprefix(".") for key in found[0]["keys"]]
-    columns = _columns(path, names)
-    if len(found) != columns[0].length:
-        raise _differs(path, f"the shard has {columns[0].length} rows, and the index {len(found)} records")
-    for number, (stem, members) in enumerate(_rows(columns)):
-        record = found[number]
-        got = {
-            key: (record["offset"] + offset, size)
-            for key, offset, size in zip(record["keys"], record["offsets"], record["sizes"], strict=True)
-        }
-        wanted = {member.key: (member.offset, member.size) for member in members}
-        if record["str_idx"] != stem or got != wanted:
-            raise _differs(path, f"record {number}: wanted {stem} with {wanted}, got {record['str_idx']} with {got}")
-    return _counts(columns)
+    with _opened(path, stores, names) as columns:
+        if len(found) != columns[0].length:
+            raise _differs(path, f"the shard has {columns[0].length} rows, and the index {len(found)} records")
+        for number, (stem, members) in enumerate(_rows(columns)):
+            record = found[number]
+            got = {
+                key: (record["offset"] + offset, size)
+                for key, offset, size in zip(record["keys"], record["offsets"], record["sizes"], strict=True)
+            }
+            wanted = {member.key: (member.offset, member.size) for member in members}
+            if record["str_idx"] != stem or got != wanted:
+                raise _differs(
+                    path, f"record {number}: wanted {stem} with {wanted}, got {record['str_idx']} with {got}"
+                )
+        return _counts(columns)
 
 
 class Decoder:
@@ -98,7 +126,8 @@ class Decoder:
     It may be pickled, and used for the rows of all files with the same datasets.
 
     Args:
-        path: A file, of which the types are read.
+        path: A file, or the URL of an object, of which the types are read.
+        storage_options: For URLs, as for `DataLoader`.
 
     Raises:
         ShardFormatError: The file is malformed.
@@ -106,9 +135,11 @@ class Decoder:
         ImportError: h5py is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        with _opened(os.fspath(path)) as file:
-            self._types = {name: (file[name].dtype, file[name].shape[1:]) for name in _names(file)}
+    def __init__(self, path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
+        path = os.fspath(path)
+        stores = Stores(Options.parse(storage_options)) if is_url(path) else None
+        with File(path, stores) as file:
+            self._types = {column.name: column.type for column in file.columns}
 
     def __call__(self, row: LoadedRow) -> dict[str, NDArray[Any]]:
         """The entries of a row, by the names of their datasets, as read-only views of the row.
@@ -128,124 +159,68 @@ class Decoder:
         return arrays
 
 
-class _Column(NamedTuple):
-    """A dataset as ranges of its file."""
+class _Placed(NamedTuple):
+    """A dataset, and where its rows are."""
 
     name: str
     length: int
     row_bytes: int
     offset_of: Callable[[int], int]
-    """Of a row in the file, in bytes."""
+    """Of a row, in bytes: in the file, or in what is decoded of it."""
 
 
-def _opened(path: str) -> Any:
-    h5py = _optional.need("h5py", "hdf5", f"{path}: reading HDF5")
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise ReadError(error.errno, f"{path}: cannot open: {error.strerror}", path) from error
-    try:
-        return h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise _bad(path, f"not an HDF5 file that can be read: {error}") from error
-
-
-def _names(file: Any) -> list[str]:
-    """Of all datasets that have an axis."""
-    h5py = _optional.need("h5py", "hdf5", "HDF5")
-    names: list[str] = []
-    file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) and found.shape else None)
-    return names
-
-
-def _columns(path: str, wanted: Iterable[str] | None) -> list[_Column]:
-    h5py = _optional.need("h5py", "hdf5", f"{path}: reading HDF5")
-    with _opened(path) as file:
+@contextmanager
+def _opened(path: str, stores: Stores | None, wanted: Iterable[str] | None) -> Iterator[list[_Placed]]:
+    """The datasets that are wanted, of one length; all for None."""
+    with File(path, stores) as file:
         try:
-            names = _names(file) if wanted is None else list(dict.fromkeys(wanted))
-            if not names:
-                raise _bad(path, "there is no dataset with an axis, so there is nothing to index")
-            columns = []
-            for name in names:
-                dataset = file.get(name)
-                if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
-                    raise _bad(path, f"there is no dataset {name!r} with an axis")
-                columns.append(_column(path, name, dataset))
-        except (OSError, RuntimeError, KeyError) as error:
-            raise _bad(path, f"malformed: {error}") from error
-    lengths = {column.length for column in columns}
-    if len(lengths) > 1:
-        told = ", ".join(f"{column.name} {column.length}" for column in columns)
-        raise _bad(path, f"datasets differ in length ({told}): choose some with ultar_dataloader.hdf5.index")
-    if lengths == {0}:
-        raise _bad(path, "the datasets have no rows, so there is nothing to index")
-    return columns
+            placed = [_place(file, name, column) for name, column in _chosen(file, wanted)]
+        except Exception as error:
+            raise file.failed("malformed", error) from error
+        lengths = {column.length for column in placed}
+        if len(lengths) > 1:
+            told = ", ".join(f"{column.name} {column.length}" for column in placed)
+            raise bad(path, f"datasets differ in length ({told}): choose some with ultar_dataloader.hdf5.index")
+        if lengths == {0}:
+            raise bad(path, "the datasets have no rows, so there is nothing to index")
+        yield placed
 
 
-def _column(path: str, name: str, dataset: Any) -> _Column:
-    h5py = _optional.need("h5py", "hdf5", "HDF5")
-    plist = dataset.id.get_create_plist()
-    layout = plist.get_layout()
-    length, *inner = dataset.shape
-    row_bytes = dataset.dtype.itemsize
-    for size in inner:
-        row_bytes *= size
-    if dataset.dtype.hasobject:
-        raise _bad(path, f"dataset {name}: elements of {dataset.dtype} have no fixed size")
-    if plist.get_nfilters() > 0:
-        how = dataset.compression or "a filter"
-        raise _bad(
-            path, f"dataset {name} is written through {how}, so its rows are no ranges; h5repack -f NONE undoes it"
-        )
-    if layout == h5py.h5d.CONTIGUOUS and plist.get_external_count() == 0:
-        begin = dataset.id.get_offset()
-        if begin is None and length * row_bytes > 0:
-            raise _bad(path, f"dataset {name} was never written")
-        first = begin or 0
-        column = _Column(name, length, row_bytes, lambda row: first + row * row_bytes)
-    elif layout == h5py.h5d.CHUNKED and list(dataset.chunks[1:]) == inner:
-        rows = dataset.chunks[0]
-        chunks = _chunks(path, name, dataset, -(-length // rows))
-        column = _Column(name, length, row_bytes, lambda row: chunks[row // rows] + row % rows * row_bytes)
-    else:
-        raise _bad(path, f"dataset {name}: the rows of its layout are no ranges; h5repack -l CONTI makes them so")
-    _verify(path, column, dataset)
-    return column
+def _chosen(file: File, wanted: Iterable[str] | None) -> Iterator[tuple[str, Column]]:
+    names = (
+        [*(column.name for column in file.columns), *file.refused] if wanted is None else list(dict.fromkeys(wanted))
+    )
+    if not names:
+        raise bad(file.path, "there is no dataset with an axis, so there is nothing to index")
+    for name in names:
+        if name in file.refused:
+            raise bad(file.path, f"dataset {name}: {file.refused[name]}")
+        column = file.column(name)
+        if column is None:
+            raise bad(file.path, f"there is no dataset {name!r} with an axis")
+        yield name, column
 
 
-def _chunks(path: str, name: str, dataset: Any, count: int) -> list[int]:
-    """Where each chunk of whole rows is."""
-    places: dict[int, int] = {}
-    for i in range(dataset.id.get_num_chunks()):
-        info = dataset.id.get_chunk_info(i)
-        places[info.chunk_offset[0] // dataset.chunks[0]] = info.byte_offset
-    missing = next((i for i in range(count) if i not in places), None)
-    if missing is not None:
-        raise _bad(path, f"dataset {name}: rows from {missing * dataset.chunks[0]} on were never written")
-    return [places[i] for i in range(count)]
-
-
-def _verify(path: str, column: _Column, dataset: Any) -> None:
-    """That the ranges lie in the file, and hold what h5py reads."""
-    size = os.path.getsize(path)
-    if column.length == 0 or column.row_bytes == 0:
-        return
-    with open(path, "rb") as file:
+def _place(file: File, name: str, column: Column) -> _Placed:
+    offset_of = file.plain(column)
+    if offset_of is None:
+        file.require_decodable(column)
+        return _Placed(name, column.length, column.row_bytes, column.decoded_at)
+    if column.length > 0 and column.row_bytes > 0:
         for row in (0, column.length - 1):
-            file.seek(column.offset_of(row))
-            got = file.read(column.row_bytes)
+            got = bytes(file.source.read(offset_of(row), column.row_bytes))
             # What is between the fields of a compound type is not carried over.
-            if len(got) < column.row_bytes or (dataset.dtype.fields is None and got != dataset[row].tobytes()):
-                raise _bad(path, f"dataset {column.name}: row {row} is not at {column.offset_of(row)}, of {size} bytes")
+            if column.dataset.dtype.fields is None and got != column.dataset[row : row + 1].tobytes():
+                raise bad(file.path, f"dataset {name}: row {row} is not at {offset_of(row)}")
+    return _Placed(name, column.length, column.row_bytes, offset_of)
 
 
-def _rows(columns: list[_Column]) -> Iterator[tuple[str, list[_records.Member]]]:
+def _rows(columns: list[_Placed]) -> Iterator[tuple[str, list[_records.Member]]]:
     for row in range(columns[0].length):
         yield str(row), [_records.Member(f".{c.name}", c.offset_of(row), c.row_bytes) for c in columns]
 
 
-def _counts(columns: list[_Column]) -> IndexCounts:
+def _counts(columns: list[_Placed]) -> IndexCounts:
     rows = columns[0].length
     return {
         "samples": rows,
@@ -253,12 +228,6 @@ def _counts(columns: list[_Column]) -> IndexCounts:
         "bytes": rows * sum(column.row_bytes for column in columns),
         "warnings": [],
     }
-
-
-def _bad(path: str, text: str) -> ShardFormatError:
-    error = ShardFormatError(f"{path}: {text}")
-    error.filename = path
-    return error
 
 
 def _differs(path: str, text: str) -> IndexFormatError:

@@ -25,7 +25,12 @@ def arrays(batch: Any, device: Any = None) -> Any:
 
     Args:
         batch: Of any nesting.
-        device: A ``jax.Device`` or sharding; None for JAX's default one.
+        device: A ``jax.Device``, or None for JAX's default one. Or a sharding: each array is then
+            this process's part of a global one, made by ``jax.make_array_from_process_local_data``,
+            so that ranks of a stream are processes of JAX.
+
+    Raises:
+        ValueError: An array cannot be divided as the sharding says.
     """
     return through(batch, lambda value: _array(value, device))
 
@@ -41,11 +46,14 @@ def _array(value: Any, device: Any) -> Any:
         return value
     if not found.dtype.isnative:
         found = found.astype(found.dtype.newbyteorder("="))
-    if isinstance(value, Array) and found.dtype == jax.dtypes.canonicalize_dtype(found.dtype) and found.size:
-        on_cpu = jax.dlpack.from_dlpack(value)
-        return on_cpu if device is None and _default_is_cpu() else jax.device_put(on_cpu, device)
+    if isinstance(device, jax.sharding.Sharding):
+        return jax.make_array_from_process_local_data(device, found)
+    is_same = found.dtype == jax.dtypes.canonicalize_dtype(found.dtype)
+    if device is None and isinstance(value, Array) and is_same and found.size and _default_is_first_cpu():
+        return jax.dlpack.from_dlpack(value)
     return jax.device_put(found, device)
 
 
-def _default_is_cpu() -> bool:
-    return bool(jax.default_backend() == "cpu")
+def _default_is_first_cpu() -> bool:
+    """Whether what DLPack brings is already where JAX wants what nobody put anywhere."""
+    return bool(jax.default_backend() == "cpu" and jax.config.jax_default_device is None)

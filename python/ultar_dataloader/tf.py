@@ -12,32 +12,46 @@ from ._fields import Ragged
 from ._native import Array
 from ._nesting import through
 from ._stream.stream import Stream
+from ._stream.streamable import Streamable
 
 __all__ = ["dataset"]
 
 
-def dataset(stream: Stream, output_signature: Any = None) -> Any:
+def dataset(stream: Streamable, output_signature: Any = None) -> Any:
     """A ``tf.data.Dataset`` of a stream's elements, by ``from_generator``.
 
-    Each iteration of it is one of the stream, so epochs go on; shuffling, batching and states are
-    the stream's (``stream.state_dict()`` counts what TensorFlow has taken, which prefetches if it
-    is told to). Views become strings of bytes, ragged fields ``tf.RaggedTensor``.
+    Each iteration of it is one of the stream, so epochs go on; shuffling, mapping and batching are
+    the stream's. Views become strings of bytes, ragged fields ``tf.RaggedTensor``, rows dicts.
+
+    In a plain loop over it ``stream.state_dict()`` is exact: TensorFlow takes an element when it is
+    asked for one. It takes more ahead where ``map``, ``prefetch`` or Keras's ``fit`` come behind.
+
+    An error of the stream is an error of TensorFlow, ``tf.errors.UnknownError`` or another, with
+    our message and traceback as its text; where the stream stands is known as ever.
 
     Args:
-        stream: Its elements are dicts, tuples or single values that TensorFlow knows.
+        stream: Or a `Dataset`. Elements are dicts, tuples or single values that TensorFlow knows.
         output_signature: As for ``from_generator``. None: that of the first element, with
             first dimensions left open; it is read for this, which changes nothing of the stream.
 
     Raises:
         ValueError: The stream has no element to take the signature from.
+        TypeError: `stream` is none, or TensorFlow has no type for a value of the first element.
     """
+    if not isinstance(stream, Streamable):
+        raise TypeError(f"wanted a stream or a Dataset, got {type(stream).__name__}")
+    source = stream.stream()
     if output_signature is None:
         # A copy, so that the stream itself stands where it stood.
-        first = next(_elements(stream.share(0, 1)), None)
+        first = next(_elements(source.share(0, 1)), None)
         if first is None:
             raise ValueError("a stream without elements has no signature: give output_signature")
         output_signature = _signature(first)
-    return tf.data.Dataset.from_generator(lambda: _elements(stream), output_signature=output_signature)
+    found = tf.data.Dataset.from_generator(lambda: _elements(source), output_signature=output_signature)
+    options = tf.data.Options()
+    # TensorFlow would take elements ahead that nobody asked for, and states would count them.
+    options.experimental_optimization.inject_prefetch = False
+    return found.with_options(options)
 
 
 def _elements(stream: Stream) -> Iterator[Any]:
@@ -68,6 +82,9 @@ def _signature(value: Any) -> Any:
         return tuple(map(_signature, value))
     if isinstance(value, tf.RaggedTensor):
         return tf.RaggedTensorSpec([None, None, *value.shape[2:]], value.dtype, ragged_rank=1)
-    tensor = tf.convert_to_tensor(value)
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"TensorFlow has no type for a {type(value).__name__}: {error}") from error
     shape = tensor.shape.as_list()
     return tf.TensorSpec([None, *shape[1:]] if shape else [], tensor.dtype)

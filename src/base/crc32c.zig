@@ -1,6 +1,8 @@
-//! CRC-32C (Castagnoli), eight bytes a step, as TFRecord files have it.
+//! CRC-32C (Castagnoli), eight bytes a step, as TFRecord files have it: by the instruction for it
+//! where an x86-64 processor has it (SSE 4.2, four times as fast), else by tables.
 
 const std = @import("std");
+const builtin = @import("builtin");
 
 /// 0x1edc6f41, bits reversed.
 const polynomial = 0x82f63b78;
@@ -24,15 +26,9 @@ pub const Crc = struct {
     state: u32 = 0xffff_ffff,
 
     pub fn add(crc: *Crc, bytes: []const u8) void {
-        var state = crc.state;
-        var rest = bytes;
-        while (rest.len >= 8) : (rest = rest[8..]) {
-            const word = std.mem.readInt(u64, rest[0..8], .little) ^ state;
-            state = 0;
-            inline for (0..8) |i| state ^= tables[7 - i][@as(u8, @truncate(word >> (8 * i)))];
-        }
-        for (rest) |byte| state = state >> 8 ^ tables[0][@as(u8, @truncate(state)) ^ byte];
-        crc.state = state;
+        const end = bytes.len - bytes.len % 8;
+        const state = if (instruction.isThere()) byInstruction(crc.state, bytes[0..end]) else byTables(crc.state, bytes[0..end]);
+        crc.state = byBytes(state, bytes[end..]);
     }
 
     pub fn value(crc: Crc) u32 {
@@ -42,6 +38,63 @@ pub const Crc = struct {
     /// As TFRecord files store it.
     pub fn masked(crc: Crc) u32 {
         return std.math.rotr(u32, crc.value(), 15) +% 0xa282_ead8;
+    }
+};
+
+/// Whole words.
+fn byTables(before: u32, bytes: []const u8) u32 {
+    var state = before;
+    var rest = bytes;
+    while (rest.len >= 8) : (rest = rest[8..]) {
+        const word = std.mem.readInt(u64, rest[0..8], .little) ^ state;
+        state = 0;
+        inline for (0..8) |i| state ^= tables[7 - i][@as(u8, @truncate(word >> (8 * i)))];
+    }
+    return state;
+}
+
+/// The same.
+fn byInstruction(before: u32, bytes: []const u8) u32 {
+    if (builtin.cpu.arch != .x86_64) unreachable; // `instruction` is not there.
+    var state: u64 = before;
+    var rest = bytes;
+    while (rest.len >= 8) : (rest = rest[8..]) {
+        state = asm ("crc32q %[word], %[state]"
+            : [state] "=r" (-> u64),
+            : [_] "0" (state),
+              [word] "r" (std.mem.readInt(u64, rest[0..8], .little)),
+        );
+    }
+    return @truncate(state); // The upper half is zero.
+}
+
+fn byBytes(before: u32, bytes: []const u8) u32 {
+    var state = before;
+    for (bytes) |byte| state = state >> 8 ^ tables[0][@as(u8, @truncate(state)) ^ byte];
+    return state;
+}
+
+/// Whether the processor has it. Asked once, as the answer of a virtual one takes microseconds.
+const instruction = struct {
+    const Answer = enum(u8) { unknown, no, yes };
+
+    var answer: std.atomic.Value(Answer) = .init(.unknown);
+
+    fn isThere() bool {
+        if (builtin.cpu.arch != .x86_64) return false;
+        if (answer.load(.monotonic) == .unknown) answer.store(if (ask()) .yes else .no, .monotonic);
+        return answer.load(.monotonic) == .yes;
+    }
+
+    fn ask() bool {
+        var eax: u32 = 1;
+        var ecx: u32 = 0;
+        asm volatile ("cpuid"
+            : [_] "+{eax}" (eax),
+              [_] "+{ecx}" (ecx),
+            :
+            : .{ .ebx = true, .edx = true });
+        return ecx & 1 << 20 != 0; // SSE 4.2
     }
 };
 
@@ -64,5 +117,16 @@ test "known values, in one piece and in many" {
             crc.add(case[0][cut..]);
             try std.testing.expectEqual(case[1], crc.value());
         }
+    }
+}
+
+test "both ways come to the same" {
+    if (!instruction.isThere()) return error.SkipZigTest;
+    var prng: std.Random.DefaultPrng = .init(0);
+    var bytes: [4096]u8 = undefined;
+    prng.random().bytes(&bytes);
+    for (0..bytes.len / 8) |words| {
+        const state = prng.random().int(u32);
+        try std.testing.expectEqual(byTables(state, bytes[0 .. 8 * words]), byInstruction(state, bytes[0 .. 8 * words]));
     }
 }

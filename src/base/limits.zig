@@ -12,6 +12,9 @@ pub const group_bytes_target = 512 * 1024;
 pub const mapped_group_bytes_target = 1024 * 1024;
 /// Rows in one group: tiny rows cross to Python this many at a time.
 pub const group_rows_max = 1024;
+/// Groups without rows that are kept for the next ones: more than are under way, but not
+/// those of a list of rows that was held, each of which has kilobytes.
+pub const spare_groups_max = 256;
 /// Entries of one file that lie at most this far apart share a read.
 pub const read_gap_max = 8 * 1024;
 /// One submission to the kernel; longer ranges are several, so that they run
@@ -23,6 +26,9 @@ pub const read_bytes_max = 4 * 1024 * 1024;
 pub const remote_gap_max = 256 * 1024;
 pub const remote_group_bytes_target = 2 * 1024 * 1024;
 pub const remote_read_bytes_max = 8 * 1024 * 1024;
+/// From here on an offset is no place in a file, but in what is decoded of it when it is
+/// asked for: beyond any file, and a number that Lua holds exactly.
+pub const decoded_offset_min = 1 << 52;
 /// Answers from here on stay where they are; smaller ones are copied, which costs less
 /// than to keep the books of who has them.
 pub const remote_lent_bytes_min = 32 * 1024;
@@ -52,8 +58,9 @@ pub const in_flight_max = 128;
 pub const read_threads_default = 8;
 /// The most that the user may say: beyond it they only wait for each other.
 pub const read_threads_max = 64;
-/// Reads from which on a second thread copies faster than it is told to.
-pub const async_bytes_min = 64 * 1024;
+/// Reads of what is cached that a thread makes before it hands them over: each time it
+/// wakes the engine's thread, which costs as much as several reads.
+pub const read_share_max = 64;
 /// Times in a row that the kernel may say "try again" (EAGAIN, EINTR) before a
 /// read fails: far beyond chance, and still over within milliseconds.
 pub const read_retries_max = 1000;
@@ -92,6 +99,12 @@ pub const gather_batches_ahead = 64;
 /// Shards that are in memory as a whole, and stay there, are mapped to be copied
 /// from: those of a dataset that takes at most this part of it.
 pub const gather_mapped_share = 4;
+/// Threads that fetch batches from stores, unless the user says how many: they wait, each
+/// for a batch, and together have as many requests under way as a store may be sent.
+pub const gather_fetch_threads_default = 8;
+/// Requests that one of them has under way, and the bytes of their answers.
+pub const gather_requests_max = 64;
+pub const gather_fetch_bytes_max = 32 * 1024 * 1024;
 /// Threads that read the indexes of a dataset at once.
 pub const dataset_open_threads_max = 8;
 /// Bytes in a key. Keys name entries, and this is far beyond any name.

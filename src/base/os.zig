@@ -87,6 +87,18 @@ pub fn pread(fd: fd_t, buffer: []u8, offset: u64) Result(usize) {
     }
 }
 
+/// The same for what the page cache has; EAGAIN where it has none of it. Other errors say
+/// nothing about the file: file systems and sandboxes may not know this call.
+pub fn preadCached(fd: fd_t, buffer: []u8, offset: u64) Result(usize) {
+    const position = std.math.cast(i64, offset) orelse return .{ .err = @intFromEnum(c.E.INVAL) };
+    const piece: [1]std.posix.iovec = .{.{ .base = buffer.ptr, .len = @min(buffer.len, transfer_max) }};
+    const got = linux.preadv2(fd, &piece, piece.len, position, linux.RWF.NOWAIT);
+    return switch (linux.errno(got)) {
+        .SUCCESS => .{ .ok = got },
+        else => |code| .{ .err = @intFromEnum(code) },
+    };
+}
+
 pub const Pattern = enum { sequential, random };
 
 /// Tell the kernel how a file will be read through this descriptor: ahead of us
@@ -168,6 +180,39 @@ pub fn mapFile(fd: fd_t, size: usize) Result([]align(std.heap.page_size_min) con
     };
 }
 
+/// Zeroed memory that begins at a multiple of `alignment`, which is one of pages, as is `size`.
+pub fn mapMemory(size: usize, alignment: usize) ?[]align(std.heap.page_size_min) u8 {
+    const first = mapAnywhere(size) orelse return null;
+    if (std.mem.isAligned(@intFromPtr(first.ptr), alignment)) return first;
+    // Newer kernels align large mappings on their own. Here the rest is cut off.
+    unmap(first);
+    const wider = mapAnywhere(std.math.add(usize, size, alignment) catch return null) orelse return null;
+    const before = std.mem.alignForward(usize, @intFromPtr(wider.ptr), alignment) - @intFromPtr(wider.ptr);
+    if (before > 0) unmap(wider[0..before]);
+    const aligned: []align(std.heap.page_size_min) u8 = @alignCast(wider[before..]);
+    if (aligned.len > size) unmap(@alignCast(aligned[size..]));
+    return aligned[0..size];
+}
+
+fn mapAnywhere(size: usize) ?[]align(std.heap.page_size_min) u8 {
+    const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
+    const returned = linux.mmap(null, size, .{ .READ = true, .WRITE = true }, flags, -1, 0);
+    if (linux.errno(returned) != .SUCCESS) return null;
+    return @as([*]align(std.heap.page_size_min) u8, @ptrFromInt(returned))[0..size];
+}
+
+/// Give a mapping back, or a part of one. Where the kernel refuses, as the process has
+/// as many mappings as it may and this one would become two, the addresses stay in use
+/// but have no memory any more.
+pub fn unmap(bytes: []align(std.heap.page_size_min) const u8) void {
+    if (linux.errno(linux.munmap(bytes.ptr, bytes.len)) != .SUCCESS) dropPages(bytes);
+}
+
+/// Let the kernel back memory by huge pages. A hint.
+pub fn adviseHuge(bytes: []align(std.heap.page_size_min) u8) void {
+    _ = linux.madvise(bytes.ptr, bytes.len, linux.MADV.HUGEPAGE);
+}
+
 /// Waits for storage that page faults of this thread led to, ever.
 pub fn majorFaults() u64 {
     var usage: c.rusage = undefined;
@@ -175,7 +220,8 @@ pub fn majorFaults() u64 {
     return @intCast(usage.majflt);
 }
 
-/// Give up the pages of a mapping; touched again, they come from the page cache.
+/// Give up the pages of a mapping; touched again, those of a file come from the page
+/// cache and others are zeros.
 pub fn dropPages(bytes: []align(std.heap.page_size_min) const u8) void {
     _ = linux.madvise(@constCast(bytes.ptr), bytes.len, linux.MADV.DONTNEED);
 }

@@ -10,6 +10,7 @@ const Diagnostics = @import("../base/Diagnostics.zig");
 const Element = @import("Element.zig");
 const Field = @import("Field.zig");
 const Members = @import("Members.zig");
+const Npy = @import("Npy.zig");
 const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
@@ -246,6 +247,16 @@ pub fn arrays(batch: *const Batch, i: usize, field: *const Field) error{OutOfMem
     const values: *Array = try .create(batch.gpa, block, part.start, field.element, @intCast(offsets[batch.rows.len]), field.shape);
     errdefer values.release();
     return .{ values, try .create(batch.gpa, block, 0, .{ .kind = .int, .size = 8 }, batch.rows.len + 1, &.{}) };
+}
+
+/// Of a ragged field: how many rows of elements the item has, which is without a header
+/// from then on.
+pub fn noteHeader(batch: *Batch, item: *Item, npy: *const Npy) void {
+    batch.parts[item.field].offsets.?[item.at] = @intCast(@min(npy.shape()[0], std.math.maxInt(i64)));
+    item.offset += npy.size;
+    item.size -= npy.size;
+    item.header = 0;
+    item.is_checked = true;
 }
 
 /// Keep why the batch cannot be had, unless something else is kept.

@@ -6,13 +6,16 @@ const std = @import("std");
 const Batch = @import("Batch.zig");
 const Dataset = @import("Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
+const Fetcher = @import("Fetcher.zig");
 const Field = @import("Field.zig");
 const Mapping = @import("../io/Mapping.zig");
 const Members = @import("Members.zig");
 const Npy = @import("Npy.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const SharedFiles = @import("SharedFiles.zig");
 const bus_fault = @import("../io/bus_fault.zig");
+const fetched = @import("fetched.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
 const Item = Batch.Item;
@@ -22,6 +25,8 @@ const Error = Batch.Error;
 dataset: *const Dataset,
 fields: []const Field,
 files: *SharedFiles,
+/// For shards in stores.
+fetcher: ?*Fetcher,
 /// Then it is left at that.
 is_stopping: *const std.atomic.Value(bool),
 members: Members,
@@ -42,7 +47,7 @@ const Known = struct {
 
     const known_max = 512;
 
-    fn is(known: *const Known, header: []const u8) bool {
+    pub fn is(known: *const Known, header: []const u8) bool {
         return known.len == header.len and std.mem.eql(u8, known.bytes[0..known.len], header);
     }
 
@@ -53,16 +58,19 @@ const Known = struct {
     }
 };
 
-pub fn create(gpa: std.mem.Allocator, dataset: *const Dataset, fields: []const Field, files: *SharedFiles, is_stopping: *const std.atomic.Value(bool)) error{OutOfMemory}!*Copier {
+pub fn create(gpa: std.mem.Allocator, dataset: *const Dataset, fields: []const Field, files: *SharedFiles, remote: ?*Remote, is_stopping: *const std.atomic.Value(bool)) error{OutOfMemory}!*Copier {
     const copier = try gpa.create(Copier);
     errdefer gpa.destroy(copier);
     const known = try gpa.alloc(Known, fields.len);
     errdefer gpa.free(known);
+    const fetcher: ?*Fetcher = if (remote) |of| try .create(gpa, of, dataset, is_stopping) else null;
+    errdefer if (fetcher) |one| one.destroy(gpa);
     for (known) |*one| one.len = 0;
     copier.* = .{
         .dataset = dataset,
         .fields = fields,
         .files = files,
+        .fetcher = fetcher,
         .is_stopping = is_stopping,
         .members = try .init(gpa, fields.len),
         .known = known,
@@ -73,26 +81,33 @@ pub fn create(gpa: std.mem.Allocator, dataset: *const Dataset, fields: []const F
 pub fn destroy(copier: *Copier, gpa: std.mem.Allocator) void {
     copier.members.deinit(gpa);
     gpa.free(copier.known);
+    if (copier.fetcher) |fetcher| fetcher.destroy(gpa);
     gpa.destroy(copier);
 }
 
-/// Items of one shard after the other.
+/// Items of one shard after the other, of those that are read from files.
 const Runs = struct {
+    copier: *const Copier,
     items: []Item,
     at: usize = 0,
 
     fn next(runs: *Runs) ?[]Item {
+        while (runs.at < runs.items.len and runs.copier.isFetched(&runs.items[runs.at])) runs.at += 1;
         if (runs.at == runs.items.len) return null;
         const start = runs.at;
         const shard = runs.items[start].shard;
-        while (runs.at < runs.items.len and runs.items[runs.at].shard == shard) runs.at += 1;
+        while (runs.at < runs.items.len and runs.items[runs.at].shard == shard and !runs.copier.isFetched(&runs.items[runs.at])) runs.at += 1;
         return runs.items[start..runs.at];
     }
 };
 
+fn isFetched(copier: *const Copier, item: *const Item) bool {
+    return copier.fetcher != null and copier.dataset.isFetched(item.shard, item.offset);
+}
+
 /// Have the kernel read from storage what is not cached.
 pub fn readAhead(copier: *Copier, items: []Item) Error!void {
-    var runs: Runs = .{ .items = items };
+    var runs: Runs = .{ .copier = copier, .items = items };
     while (runs.next()) |run| {
         const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
@@ -115,7 +130,7 @@ pub fn measure(copier: *Copier, batch: *Batch) Error!void {
     for (copier.fields) |*field| {
         if (field.is_ragged and field.is_npy) break;
     } else return;
-    var runs: Runs = .{ .items = batch.items.items };
+    var runs: Runs = .{ .copier = copier, .items = batch.items.items };
     while (runs.next()) |run| {
         const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
@@ -123,20 +138,16 @@ pub fn measure(copier: *Copier, batch: *Batch) Error!void {
             if (copier.is_stopping.load(.monotonic)) return error.Stopped;
             const field = &copier.fields[item.field];
             if (!field.is_ragged or !field.is_npy) continue;
-            const npy = try copier.readHeader(file, batch, item.*);
-            batch.parts[item.field].offsets.?[item.at] = @intCast(@min(npy.shape()[0], std.math.maxInt(i64)));
-            item.offset += npy.size;
-            item.size -= npy.size;
-            item.header = 0;
-            item.is_checked = true;
+            batch.noteHeader(item, &(try copier.readHeader(.{ .file = file }, batch, item.*)));
         }
     }
+    try fetched.measure(copier, batch);
 }
 
 /// All of them, or an error about one.
 pub fn copy(copier: *Copier, batch: *const Batch, items: []Item) Error!void {
     if (copier.files.mode == .mapped) bus_fault.ensure();
-    var runs: Runs = .{ .items = items };
+    var runs: Runs = .{ .copier = copier, .items = items };
     while (runs.next()) |run| {
         const file = try copier.files.acquire(run[0].shard, &copier.diag);
         defer copier.files.release(file);
@@ -144,6 +155,7 @@ pub fn copy(copier: *Copier, batch: *const Batch, items: []Item) Error!void {
             try copier.copyMapped(file, mapping, batch, run);
         } else try copier.copyRead(file, batch, run);
     }
+    try fetched.copy(copier, batch, items);
 }
 
 fn copyMapped(copier: *Copier, file: *OpenFile, mapping: *Mapping, batch: *const Batch, run: []Item) Error!void {
@@ -261,22 +273,22 @@ fn gather(copier: *Copier, items: []const Item) Group {
 
 /// One payload by plain reads, checked in full.
 fn copyOne(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item) Error!void {
-    const header: usize = if (item.is_checked) item.header else (try copier.readHeader(file, batch, item)).size;
+    const header: usize = if (item.is_checked) item.header else (try copier.readHeader(.{ .file = file }, batch, item)).size;
     const size: usize = @intCast(item.size - header);
     try copier.read(file, batch, item, header, item.target[0..size]);
 }
 
 /// The header of a payload, which fits the field and the payload. Its `descr` is gone.
-fn readHeader(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item) Error!Npy {
+pub fn readHeader(copier: *Copier, from: From, batch: *const Batch, item: Item) Error!Npy {
     const field = &copier.fields[item.field];
     const row = batch.rows[item.at];
     var problem: Npy.Problem = .{};
     const start = copier.headers[0..@intCast(@min(item.size, first_bytes))];
-    try copier.read(file, batch, item, 0, start);
+    try copier.readStart(from, batch, item, 0, start);
     const npy = blk: {
         const header_size = Npy.headerSize(start, &problem) catch |err| break :blk err;
         const there = copier.headers[0..@intCast(@min(item.size, @max(header_size, start.len)))];
-        if (there.len > start.len) try copier.read(file, batch, item, start.len, there[start.len..]);
+        if (there.len > start.len) try copier.readStart(from, batch, item, start.len, there[start.len..]);
         break :blk Npy.parse(there, &problem);
     } catch {
         return Batch.report(copier.dataset, row, field, item, &copier.diag, "wanted {f}, got no .npy file: {s}", .{ field, problem.text() });
@@ -297,6 +309,20 @@ fn readHeader(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item)
 
 /// Most headers, whole.
 const first_bytes = 128;
+
+/// Where the beginning of a payload is.
+pub const From = union(enum) {
+    file: *OpenFile,
+    /// As many as the payload or a header has.
+    bytes: []const u8,
+};
+
+fn readStart(copier: *Copier, from: From, batch: *const Batch, item: Item, skip: usize, target: []u8) error{ReadFailed}!void {
+    switch (from) {
+        .file => |file| try copier.read(file, batch, item, skip, target),
+        .bytes => |bytes| @memcpy(target, bytes[skip..][0..target.len]),
+    }
+}
 
 /// A part of a payload.
 fn read(copier: *Copier, file: *OpenFile, batch: *const Batch, item: Item, skip: usize, target: []u8) error{ReadFailed}!void {

@@ -7,6 +7,7 @@ const BufferPool = @import("../engine/BufferPool.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Index = @import("../utix/Index.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const SharedFiles = @import("SharedFiles.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
@@ -28,12 +29,16 @@ mapped_files: ?*SharedFiles = null,
 files_mutex: sync.Mutex = .{},
 /// Rows of all shards together.
 count: u64 = 0,
+/// Some shard has rows that are decoded when they are asked for.
+has_decoded: bool = false,
 
 pub const Shard = struct {
     path: [:0]const u8,
     index: *Index,
     /// Its first row.
     first: u64,
+    /// An object in a store.
+    is_remote: bool = false,
 
     /// Whether each entry is a file of its own, with stem and key as its name in a folder.
     pub fn isFolder(shard: *const Shard) bool {
@@ -63,12 +68,18 @@ pub fn open(gpa: std.mem.Allocator, paths: []const []const u8, index_paths: []co
     var opening: Opening = .{ .gpa = gpa, .paths = index_paths, .indexes = indexes, .failed_at = paths.len, .diag = diag };
     opening.all();
     if (opening.failure) |failure| return failure;
+    dataset.has_decoded = opening.found_decoded.raw;
 
     const arena = dataset.arena.allocator();
     for (paths, indexes) |path, index| {
         const own_path = try arena.dupeZ(u8, path);
         const opened = index.?; // Nothing failed.
-        dataset.shards.appendAssumeCapacity(.{ .path = own_path, .index = opened, .first = dataset.count });
+        dataset.shards.appendAssumeCapacity(.{
+            .path = own_path,
+            .index = opened,
+            .first = dataset.count,
+            .is_remote = Remote.isUrl(path),
+        });
         dataset.count += opened.count;
     }
     return dataset;
@@ -87,6 +98,7 @@ const Opening = struct {
     failed_at: usize,
     failure: ?Index.Error = null,
     diag: *Diagnostics,
+    found_decoded: std.atomic.Value(bool) = .init(false),
 
     fn all(opening: *Opening) void {
         var threads: [limits.dataset_open_threads_max - 1]std.Thread = undefined;
@@ -125,7 +137,17 @@ const Opening = struct {
     fn one(opening: *Opening, path: []const u8, like: ?*const Index, diag: *Diagnostics) Index.Error!*Index {
         const terminated = try opening.gpa.dupeZ(u8, path);
         defer opening.gpa.free(terminated);
-        return Index.openLike(opening.gpa, terminated, like, diag);
+        const index = try Index.openLike(opening.gpa, terminated, like, diag);
+        if (isDecoded(index)) opening.found_decoded.store(true, .monotonic);
+        return index;
+    }
+
+    /// The first record tells: all have the same entries.
+    fn isDecoded(index: *const Index) bool {
+        if (index.count == 0) return false;
+        const first = index.record(0);
+        for (first.offsets) |offset| if (first.offset +| offset >= limits.decoded_offset_min) return true;
+        return false;
     }
 
     fn isFutile(opening: *Opening, i: usize) bool {
@@ -184,6 +206,11 @@ pub fn release(dataset: *Dataset) void {
     dataset.buffers.drop();
     dataset.arena.deinit();
     dataset.gpa.destroy(dataset);
+}
+
+/// Whether bytes of a shard are had from who serves stores.
+pub fn isFetched(dataset: *const Dataset, shard: u32, offset: u64) bool {
+    return dataset.shards.items[shard].is_remote or offset >= limits.decoded_offset_min;
 }
 
 /// Where a row, which is below `count`, lies. `near` is a guess at its shard.

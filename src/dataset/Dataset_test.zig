@@ -115,7 +115,7 @@ test "threads read single rows at once" {
     var diag: Diagnostics = .{};
     const dataset = try shards.open(testing.allocator, &diag);
     defer dataset.release();
-    const reader: *RowReader = try .create(testing.allocator, dataset, null, .auto);
+    const reader: *RowReader = try .create(testing.allocator, dataset, null, .auto, null);
     defer reader.destroy();
     const Reading = struct {
         fn run(shared: *RowReader, seed: u64, wrong: *std.atomic.Value(u32)) void {
@@ -150,7 +150,7 @@ test "a row that cannot be read is an error, and the next one is not" {
     const dataset = try shards.open(testing.allocator, &diag);
     defer dataset.release();
     try shards.tars[2].write("cut"); // Rows 8 to 19.
-    const reader: *RowReader = try .create(testing.allocator, dataset, &.{".n"}, .auto);
+    const reader: *RowReader = try .create(testing.allocator, dataset, &.{".n"}, .auto, null);
     defer reader.destroy();
     for (0..2) |_| {
         try testing.expectError(error.ReadFailed, reader.read(9, &diag));
@@ -184,7 +184,7 @@ fn readOne(gpa: std.mem.Allocator, shards: *const Shards) !void {
     const list: *Numbers.List = try .create(gpa, &.{ 3, 1 });
     defer list.release();
     try testing.expectEqual(null, (Numbers{ .count = 2, .list = list }).misfit(dataset.count));
-    const reader: *RowReader = try .create(gpa, dataset, &.{ ".n", ".s" }, .auto);
+    const reader: *RowReader = try .create(gpa, dataset, &.{ ".n", ".s" }, .auto, null);
     defer reader.destroy();
     const row = reader.read(list.items[0], &diag) catch |err| return if (err == error.OutOfMemory or diag.kind == .memory) error.OutOfMemory else err;
     defer row.release();

@@ -8,7 +8,9 @@ const Copier = @import("Copier.zig");
 const Dataset = @import("Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Field = @import("Field.zig");
+const Fetcher = @import("Fetcher.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const SharedFiles = @import("SharedFiles.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
@@ -21,6 +23,8 @@ arena: std.heap.ArenaAllocator,
 /// A reference of ours.
 dataset: *Dataset,
 fields: []const Field,
+/// For shards in stores. A reference of ours.
+remote: ?*Remote,
 /// The dataset's.
 files: *SharedFiles,
 copiers: []*Copier,
@@ -42,6 +46,8 @@ pub const Options = struct {
     /// Copied.
     fields: []const Field,
     access: OpenFile.Access,
+    /// Where there are shards in stores. Somebody has to answer it.
+    remote: ?*Remote = null,
     /// 0 for as many as are usual.
     threads: u32,
 };
@@ -61,10 +67,13 @@ pub fn create(gpa: std.mem.Allocator, dataset: *Dataset, options: Options) Creat
         .arena = .init(gpa),
         .dataset = dataset,
         .fields = &.{},
+        .remote = null,
         .files = try dataset.files(options.access),
         .copiers = &.{},
         .threads = &.{},
     };
+    if (options.remote) |remote| gatherer.remote = remote.retain();
+    errdefer if (gatherer.remote) |remote| remote.release();
     errdefer gatherer.arena.deinit();
     const arena = gatherer.arena.allocator();
     const fields = try arena.dupe(Field, options.fields);
@@ -73,7 +82,7 @@ pub fn create(gpa: std.mem.Allocator, dataset: *Dataset, options: Options) Creat
         field.shape = try arena.dupe(u64, field.shape);
     }
     gatherer.fields = fields;
-    try gatherer.start(threadsFor(options.threads));
+    try gatherer.start(if (options.remote != null and options.threads == 0) limits.gather_fetch_threads_default else threadsFor(options.threads));
     return gatherer;
 }
 
@@ -89,7 +98,7 @@ fn start(gatherer: *Gatherer, count: u32) CreateError!void {
     const threads = try arena.alloc(std.Thread, count);
     errdefer gatherer.stop();
     for (copiers, threads, 1..) |*copier, *thread, started| {
-        copier.* = try .create(gatherer.gpa, gatherer.dataset, gatherer.fields, gatherer.files, &gatherer.is_stopping);
+        copier.* = try .create(gatherer.gpa, gatherer.dataset, gatherer.fields, gatherer.files, gatherer.remote, &gatherer.is_stopping);
         gatherer.copiers = copiers[0..started];
         thread.* = std.Thread.spawn(.{ .stack_size = stack_bytes }, run, .{ gatherer, copier.* }) catch |err| {
             // Fewer take longer, and that is all.
@@ -102,13 +111,14 @@ fn start(gatherer: *Gatherer, count: u32) CreateError!void {
 
 const stack_bytes = 1024 * 1024;
 
-/// Stops the threads, which takes as long as what they are reading, and frees all.
+/// Stops the threads, which takes as long as what they are reading from files, and frees all.
 /// Arrays stay valid.
 pub fn destroy(gatherer: *Gatherer) void {
     gatherer.stop();
     while (gatherer.pop()) |batch| batch.destroy();
     gatherer.dataset.buffers.trim(limits.dataset_free_bytes_max);
     gatherer.dataset.release();
+    if (gatherer.remote) |remote| remote.release();
     gatherer.arena.deinit();
     gatherer.gpa.destroy(gatherer);
 }
@@ -120,6 +130,7 @@ fn stop(gatherer: *Gatherer) void {
         gatherer.is_stopping.store(true, .monotonic);
         gatherer.work.broadcast();
     }
+    for (gatherer.copiers) |copier| if (copier.fetcher) |fetcher| fetcher.stop();
     for (gatherer.threads) |thread| thread.join();
     for (gatherer.copiers) |copier| copier.destroy(gatherer.gpa);
 }
@@ -215,6 +226,8 @@ fn firstSubmitted(gatherer: *const Gatherer) ?*Batch {
 /// The next items of a batch that are worth a thread's while.
 fn chunk(gatherer: *const Gatherer, batch: *Batch) []Batch.Item {
     const rest = batch.items.items[batch.taken..];
+    // Where requests take their time one thread has as many as there can be.
+    if (gatherer.remote != null) return rest;
     var bytes: u64 = 0;
     // So that the last batch is shared, too.
     const enough = @max(limits.gather_chunk_bytes_min, batch.bytes / (2 * gatherer.threads.len));

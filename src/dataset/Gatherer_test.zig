@@ -8,7 +8,9 @@ const Dataset = @import("Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Field = @import("Field.zig");
 const Gatherer = @import("Gatherer.zig");
+const File = @import("../io/File.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const SharedFiles = @import("SharedFiles.zig");
 const rows_count = @import("Dataset_test.zig").rows_count;
 const Shards = @import("Dataset_test.zig").Shards;
@@ -79,7 +81,7 @@ fn once(gpa: std.mem.Allocator, dataset: *const Dataset, access: OpenFile.Access
     const files: *SharedFiles = try .create(gpa, dataset, .of(dataset, access));
     defer files.destroy();
     const is_stopping: std.atomic.Value(bool) = .init(false);
-    const copier: *Copier = try .create(gpa, dataset, &fields, files, &is_stopping);
+    const copier: *Copier = try .create(gpa, dataset, &fields, files, null, &is_stopping);
     defer copier.destroy(gpa);
     const batch: *Batch = try .create(gpa, fields.len, &.{ 3, 3, 23, 0, 9, 10, 11 });
     defer batch.destroy();
@@ -100,5 +102,78 @@ test "memory that is refused anywhere is an error, and no leak" {
     defer dataset.release();
     for ([_]OpenFile.Access{ .read, .mmap }) |access| {
         try testing.checkAllAllocationFailures(testing.allocator, once, .{ dataset, access });
+    }
+}
+
+/// Answers with ranges of files, and lends what was allocated; every so often with a failure.
+const Server = struct {
+    remote: *Remote,
+    /// Of ten.
+    failures: u8 = 0,
+
+    fn run(server: Server) void {
+        var prng: std.Random.DefaultPrng = .init(5);
+        while (server.remote.next()) |job| {
+            if (prng.random().uintLessThan(u8, 10) < server.failures) {
+                server.remote.answerFailure(job.number, 5, "not today", 0);
+                continue;
+            }
+            const lent = server.read(job) catch |err| std.debug.panic("{t}", .{err});
+            if (!server.remote.answer(job.number, lent, 0)) lent.giveBack();
+        }
+    }
+
+    const Owned = struct { bytes: []u8 };
+
+    fn read(_: Server, job: Remote.Job) !Remote.Lent {
+        var diag: Diagnostics = .{};
+        var file = try File.open(job.url, &diag);
+        defer file.close();
+        const owned = try testing.allocator.create(Owned);
+        owned.bytes = try testing.allocator.alloc(u8, @intCast(job.size));
+        try file.readAll(owned.bytes, job.offset, job.url, &diag);
+        return .{ .bytes = owned.bytes, .owner = owned, .return_to = giveBack };
+    }
+
+    fn giveBack(owner: *anyopaque) void {
+        const owned: *Owned = @ptrCast(@alignCast(owner));
+        testing.allocator.free(owned.bytes);
+        testing.allocator.destroy(owned);
+    }
+};
+
+test "batches from stores and files, with failures, and given up at any time" {
+    var shards: Shards = undefined;
+    try shards.init();
+    defer shards.deinit();
+    var diag: Diagnostics = .{};
+    const dataset = try shards.open(testing.allocator, &diag);
+    defer dataset.release();
+    for (dataset.shards.items, 0..) |*shard, i| shard.is_remote = i % 2 == 0;
+    const remote = try Remote.create(testing.allocator);
+    defer remote.release();
+    var threads: [3]std.Thread = undefined;
+    for (&threads, 0..) |*thread, i| thread.* = try .spawn(.{}, Server.run, .{Server{ .remote = remote, .failures = if (i == 0) 1 else 0 }});
+    defer for (threads) |thread| thread.join();
+    defer remote.close();
+    var prng: std.Random.DefaultPrng = .init(12);
+    const random = prng.random();
+    for (0..20) |round| {
+        const gatherer: *Gatherer = try .create(testing.allocator, dataset, .{ .fields = &fields, .access = .auto, .remote = remote, .threads = 2 });
+        defer gatherer.destroy();
+        var rows: [40]u64 = undefined;
+        for (0..20) |_| {
+            for (&rows) |*row| row.* = random.uintLessThan(u64, rows_count);
+            try gatherer.submit(&rows);
+        }
+        for (0..round) |_| {
+            const batch = takeOne(gatherer);
+            defer batch.destroy();
+            switch (batch.failure) {
+                .none => try expectBatch(batch),
+                .memory => return error.TestUnexpectedResult,
+                .report => |report| try testing.expect(std.mem.endsWith(u8, report.message(), "got 0: not today")),
+            }
+        }
     }
 }

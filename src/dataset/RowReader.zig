@@ -10,6 +10,7 @@ const Engine = @import("../engine/Engine.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
 const OpenShards = @import("OpenShards.zig");
 const Row = @import("../engine/Row.zig");
+const Remote = @import("../io/Remote.zig");
 const RowSource = @import("RowSource.zig");
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
@@ -19,6 +20,8 @@ gpa: std.mem.Allocator,
 access: OpenFile.Access,
 /// A reference of ours.
 dataset: *Dataset,
+/// Who is asked for what is decoded; null if nobody is. Another reference of ours.
+remote: ?*Remote,
 /// What seats begin with; the first one's is taken.
 keys: ?[]const []const u8,
 seats: [limits.dataset_readers_max]Seat = @splat(.{}),
@@ -37,14 +40,15 @@ const Work = struct { engine: Engine, source: RowSource };
 pub const Error = RowSource.Error;
 
 /// As for `RowSource`.
-pub fn create(gpa: std.mem.Allocator, dataset: *Dataset, keys: ?[]const []const u8, access: OpenFile.Access) error{OutOfMemory}!*RowReader {
+pub fn create(gpa: std.mem.Allocator, dataset: *Dataset, keys: ?[]const []const u8, access: OpenFile.Access, remote: ?*Remote) error{OutOfMemory}!*RowReader {
     const reader = try gpa.create(RowReader);
     errdefer gpa.destroy(reader);
     dataset.retain();
     errdefer dataset.release();
-    reader.* = .{ .gpa = gpa, .access = access, .dataset = dataset, .keys = null };
+    reader.* = .{ .gpa = gpa, .access = access, .dataset = dataset, .remote = remote, .keys = null };
     try reader.equip(&reader.seats[0], keys);
     reader.keys = reader.seats[0].work.?.source.keys;
+    if (remote) |of| _ = of.retain();
     return reader;
 }
 
@@ -58,7 +62,7 @@ fn equip(reader: *RowReader, seat: *Seat, keys: ?[]const []const u8) error{OutOf
     var source: RowSource = try .init(reader.gpa, .{ .dataset = reader.dataset, .numbers = .{ .count = 0 } }, keys, files_max);
     errdefer source.deinit();
     // Nothing is ever ahead: each row is taken before the next is asked for.
-    const engine: Engine = try .init(reader.gpa, .{ .rows_max = 1, .bytes_max = bytes_max, .access = reader.access, .buffers = reader.dataset.buffers });
+    const engine: Engine = try .init(reader.gpa, .{ .rows_max = 1, .bytes_max = bytes_max, .access = reader.access, .buffers = reader.dataset.buffers, .remote = reader.remote });
     seat.work = .{ .source = source, .engine = engine };
     seat.work.?.engine.startBackendHere();
 }
@@ -70,6 +74,7 @@ pub fn destroy(reader: *RowReader) void {
         work.source.deinit();
         work.engine.deinit();
     };
+    if (reader.remote) |remote| remote.release();
     reader.dataset.release();
     reader.gpa.destroy(reader);
 }

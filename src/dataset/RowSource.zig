@@ -9,6 +9,7 @@ const Engine = @import("../engine/Engine.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
 const OpenShards = @import("OpenShards.zig");
 const View = @import("View.zig");
+const fetching = @import("../engine/fetching.zig");
 
 gpa: std.mem.Allocator,
 /// With references of ours.
@@ -110,6 +111,7 @@ fn addFile(source: *RowSource, engine: *Engine, folder: []const u8, stem: []cons
         diag.setPath(path);
         return error.ReadFailed;
     }
+    try fetching.expectSize(engine, path, size);
     const opened = try openPath(engine, path, diag);
     if (opened.file.size != size) {
         const got = opened.file.size;

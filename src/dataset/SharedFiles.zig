@@ -79,7 +79,7 @@ pub fn acquire(files: *SharedFiles, shard: u32, diag: *Diagnostics) error{ ReadF
     if (files.find(shard)) |file| return file;
     const of = &files.dataset.shards.items[shard];
     const path = of.path;
-    if (of.isFolder()) return diag.fail(error.ReadFailed, .read, "{s}: rows of a folder cannot be read into declared arrays; use a function to collate them", .{path});
+    if (of.isFolder()) return refuseFolder(path, diag);
     // Without the lock, as it may take as long as the network.
     const opened = try File.open(path, diag);
     os.adviseFile(opened.fd, true); // We tell the kernel what to read ahead.
@@ -103,6 +103,13 @@ pub fn acquire(files: *SharedFiles, shard: u32, diag: *Diagnostics) error{ ReadF
     files.open.put(shard, .{ .handle = 0, .file = file });
     file.use();
     return file;
+}
+
+/// Its rows are files of their own, of which there may be too many to be open.
+pub fn refuseFolder(path: []const u8, diag: *Diagnostics) error{ReadFailed} {
+    diag.set(.read, "{s}: rows of a folder cannot be read into declared arrays; use a function to collate them", .{path});
+    diag.setPath(path);
+    return error.ReadFailed;
 }
 
 fn find(files: *SharedFiles, shard: u32) ?*OpenFile {

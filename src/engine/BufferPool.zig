@@ -1,34 +1,44 @@
-//! Payload memory: page-aligned buffers that are recycled, because touching
-//! fresh pages costs several times as much as copying into warm ones.
+//! Payload memory: buffers that are recycled, because touching fresh pages costs
+//! several times as much as copying into warm ones.
 //!
 //! Taken on the engine's thread and given back on any. Sizes are rounded up to
-//! powers of two; pages that nothing touches cost no memory.
+//! powers of two; buffers up to half a slab share slabs of 2 MiB, which the kernel
+//! may back by huge pages: a fifth of the cost of as many small ones, where rows are
+//! held and nothing can be recycled.
 const BufferPool = @This();
 
 const std = @import("std");
+const Slab = @import("Slab.zig");
 const fork_lock = &@import("../base/sync.zig").fork_lock;
-const assert = std.debug.assert;
 
 gpa: std.mem.Allocator,
 /// Who takes buffers from it, or may do so later.
 refs: std.atomic.Value(u32) = .init(1),
-/// Free buffers by class, as lists threaded through their first bytes. This and the
-/// next two under the lock that spans forks, as rows may be given up on either side.
-free: [class_count]?*Free = @splat(null),
+/// By the address of each slab's first byte, as `Slab.baseOf` has it. This and all that
+/// follows under the lock that spans forks, as rows may be given up on either side.
+slabs: std.AutoHashMapUnmanaged(usize, *Slab) = .empty,
+/// Free buffers of each class that have memory, the last one given back first: threaded
+/// through their first bytes.
+warm: [class_count]std.DoublyLinkedList = @splat(.{}),
+/// Slabs of each class with pieces that have no memory.
+cold: [class_count]std.DoublyLinkedList = @splat(.{}),
+/// In free buffers that have memory.
 free_bytes: usize = 0,
 /// More than this is not kept but given back to the system.
 free_bytes_max: usize,
 /// Bytes in buffers that somebody uses.
 used_bytes: std.atomic.Value(usize) = .init(0),
 
-pub const alignment = std.heap.page_size_min;
-pub const Buffer = []align(alignment) u8;
+/// Each begins at a multiple of its own size, or of 2 MiB.
+pub const Buffer = []align(size_min) u8;
 
-const size_min = 64 * 1024;
+/// Of single tiny rows, each with a buffer of its own, many may be held.
+const size_min = Slab.piece_bytes_min;
 const class_min = std.math.log2_int(usize, size_min);
 const class_count = 48 - class_min;
 
-const Free = struct { next: ?*Free };
+/// Where rows are held one by one, or few are, huge pages would only waste memory.
+const huge_from_bytes = 8 * 1024 * 1024;
 
 pub fn create(gpa: std.mem.Allocator, free_bytes_max: usize) error{OutOfMemory}!*BufferPool {
     const pool = try gpa.create(BufferPool);
@@ -40,39 +50,35 @@ pub fn retain(pool: *BufferPool) void {
     _ = pool.refs.fetchAdd(1, .monotonic);
 }
 
-/// Any thread. Who drops a reference has given its buffers back.
+/// Any thread. Who drops a reference has given its buffers back, but for those that are
+/// lost: the kernel may still write to them, so their slabs stay for ever.
 pub fn drop(pool: *BufferPool) void {
     if (pool.refs.fetchSub(1, .acq_rel) != 1) return;
-    assert(pool.used_bytes.load(.monotonic) == 0);
-    pool.trim(0);
+    var slabs = pool.slabs.valueIterator();
+    while (slabs.next()) |slab| if (slab.*.takenCount() == 0) slab.*.destroy(pool.gpa);
+    pool.slabs.deinit(pool.gpa);
     pool.gpa.destroy(pool);
 }
 
 /// A buffer of at least `size` bytes, its content undefined.
 pub fn acquire(pool: *BufferPool, size: usize) error{OutOfMemory}!Buffer {
     const class = try classOf(size);
-    const capacity = @as(usize, size_min) << class;
-    const buffer = pool.takeFree(class) orelse try map(capacity);
-    _ = pool.used_bytes.fetchAdd(capacity, .monotonic);
+    const buffer = pool.takeFree(class) orelse try pool.grow(class);
+    _ = pool.used_bytes.fetchAdd(buffer.len, .monotonic);
     return buffer;
 }
 
 /// Give back what `acquire` gave. Any thread.
 pub fn release(pool: *BufferPool, buffer: Buffer) void {
     _ = pool.used_bytes.fetchSub(buffer.len, .monotonic);
-    {
-        fork_lock.lock();
-        defer fork_lock.unlock();
-        if (pool.free_bytes + buffer.len <= pool.free_bytes_max) {
-            const class = std.math.log2_int(usize, buffer.len) - class_min;
-            const node: *Free = @ptrCast(buffer.ptr);
-            node.next = pool.free[class];
-            pool.free[class] = node;
-            pool.free_bytes += buffer.len;
-            return;
-        }
-    }
-    std.posix.munmap(buffer);
+    fork_lock.lock();
+    const slab = pool.slabs.get(Slab.baseOf(buffer.ptr)).?;
+    const piece = slab.pieceAt(buffer.ptr);
+    if (pool.free_bytes + buffer.len > pool.free_bytes_max) return pool.giveUp(slab, piece);
+    defer fork_lock.unlock();
+    slab.warm.set(piece);
+    pool.warm[classIn(slab)].prepend(slab.node(piece));
+    pool.free_bytes += buffer.len;
 }
 
 /// Keep at most `bytes_max` of free memory from here on.
@@ -84,7 +90,7 @@ pub fn trim(pool: *BufferPool, bytes_max: usize) void {
     }
     // One by one: others wait for the lock while it is held.
     for (0..class_count) |class| {
-        while (pool.takeExcess(class)) |buffer| std.posix.munmap(buffer);
+        while (pool.giveUpExcess(class)) {}
     }
 }
 
@@ -95,26 +101,79 @@ pub fn keep(pool: *BufferPool, bytes: usize) void {
     pool.free_bytes_max = @max(pool.free_bytes_max, bytes);
 }
 
-/// A free buffer of a class, when more is free than may be.
-fn takeExcess(pool: *BufferPool, class: usize) ?Buffer {
+/// Give up a free buffer of a class when more is free than may be; whether it was so.
+fn giveUpExcess(pool: *BufferPool, class: usize) bool {
     fork_lock.lock();
-    defer fork_lock.unlock();
-    return if (pool.free_bytes > pool.free_bytes_max) pool.popFree(class) else null;
+    if (pool.free_bytes > pool.free_bytes_max) if (pool.warm[class].last) |node| {
+        const slab = pool.slabs.get(Slab.baseOf(@ptrCast(node))).?;
+        const piece = slab.pieceAt(@ptrCast(node));
+        pool.unlinkWarm(slab, piece);
+        pool.giveUp(slab, piece);
+        return true;
+    };
+    fork_lock.unlock();
+    return false;
 }
 
-fn takeFree(pool: *BufferPool, class: usize) ?Buffer {
+fn takeFree(pool: *BufferPool, class: u6) ?Buffer {
     fork_lock.lock();
     defer fork_lock.unlock();
-    return pool.popFree(class);
+    if (pool.warm[class].first) |node| {
+        const slab = pool.slabs.get(Slab.baseOf(@ptrCast(node))).?;
+        const piece = slab.pieceAt(@ptrCast(node));
+        pool.unlinkWarm(slab, piece);
+        return slab.bytes(piece);
+    }
+    if (pool.cold[class].first) |link| return pool.takeCold(@fieldParentPtr("link", link));
+    return null;
 }
 
-fn popFree(pool: *BufferPool, class: usize) ?Buffer {
-    const node = pool.free[class] orelse return null;
-    pool.free[class] = node.next;
-    const capacity = @as(usize, size_min) << @intCast(class);
-    pool.free_bytes -= capacity;
-    const start: [*]align(alignment) u8 = @ptrCast(@alignCast(node));
-    return start[0..capacity];
+fn takeCold(pool: *BufferPool, slab: *Slab) Buffer {
+    const piece = slab.cold.findFirstSet().?;
+    slab.cold.unset(piece);
+    if (slab.cold.findFirstSet() == null) pool.cold[classIn(slab)].remove(&slab.link);
+    return slab.bytes(piece);
+}
+
+fn unlinkWarm(pool: *BufferPool, slab: *Slab, piece: usize) void {
+    slab.warm.unset(piece);
+    pool.warm[classIn(slab)].remove(slab.node(piece));
+    pool.free_bytes -= slab.piece_bytes;
+}
+
+/// A buffer of a slab that is new.
+fn grow(pool: *BufferPool, class: u6) error{OutOfMemory}!Buffer {
+    const huge = pool.used_bytes.load(.monotonic) >= huge_from_bytes;
+    // Not under the lock: the kernel takes its time.
+    const slab: *Slab = try .create(pool.gpa, @as(usize, size_min) << class, huge);
+    errdefer slab.destroy(pool.gpa);
+    fork_lock.lock();
+    defer fork_lock.unlock();
+    try pool.slabs.putNoClobber(pool.gpa, Slab.baseOf(slab.memory.ptr), slab);
+    pool.cold[class].prepend(&slab.link);
+    return pool.takeCold(slab);
+}
+
+/// Give the memory of a piece that is neither used nor free back to the system: with
+/// that of its slab if nothing of it is used. The lock is held at first, and not after.
+fn giveUp(pool: *BufferPool, slab: *Slab, piece: usize) void {
+    if (slab.takenCount() > 1) {
+        fork_lock.unlock();
+        slab.empty(piece);
+        fork_lock.lock();
+        if (slab.cold.findFirstSet() == null) pool.cold[classIn(slab)].prepend(&slab.link);
+        slab.cold.set(piece);
+        if (slab.takenCount() > 0) return fork_lock.unlock();
+    }
+    while (slab.warm.findFirstSet()) |free| pool.unlinkWarm(slab, free);
+    if (slab.cold.findFirstSet() != null) pool.cold[classIn(slab)].remove(&slab.link);
+    _ = pool.slabs.remove(Slab.baseOf(slab.memory.ptr));
+    fork_lock.unlock();
+    slab.destroy(pool.gpa);
+}
+
+fn classIn(slab: *const Slab) u6 {
+    return @intCast(std.math.log2_int(usize, slab.piece_bytes) - class_min);
 }
 
 fn classOf(size: usize) error{OutOfMemory}!u6 {
@@ -122,12 +181,6 @@ fn classOf(size: usize) error{OutOfMemory}!u6 {
     const class = std.math.log2_int(usize, rounded) - class_min;
     if (class >= class_count) return error.OutOfMemory;
     return @intCast(class);
-}
-
-fn map(capacity: usize) error{OutOfMemory}!Buffer {
-    const protection: std.posix.PROT = .{ .READ = true, .WRITE = true };
-    return std.posix.mmap(null, capacity, protection, .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true }, -1, 0) catch
-        error.OutOfMemory;
 }
 
 test "a buffer that comes back is used again" {
@@ -142,19 +195,77 @@ test "a buffer that comes back is used again" {
 }
 
 test "more than the bound is given back to the system" {
-    const pool: *BufferPool = try .create(std.testing.allocator, 3 * size_min);
+    const size = 64 * 1024;
+    const pool: *BufferPool = try .create(std.testing.allocator, 3 * size);
     defer pool.drop();
     var buffers: [8]Buffer = undefined;
-    for (&buffers) |*buffer| buffer.* = try pool.acquire(1);
+    for (&buffers) |*buffer| {
+        buffer.* = try pool.acquire(size);
+        @memset(buffer.*, 1);
+    }
+    for (buffers[0..6]) |buffer| pool.release(buffer);
+    try std.testing.expectEqual(3 * size, pool.free_bytes);
+    pool.trim(size);
+    try std.testing.expectEqual(size, pool.free_bytes);
+    // Those that lost their memory are taken again, after the one that did not.
+    for (0..6) |i| {
+        buffers[i] = try pool.acquire(size);
+        try std.testing.expectEqual(@as(u8, if (i == 0) 1 else 0), buffers[i][size - 1]);
+    }
+    try std.testing.expectEqual(1, pool.slabs.count());
     for (buffers) |buffer| pool.release(buffer);
-    try std.testing.expectEqual(3 * size_min, pool.free_bytes);
-    pool.trim(size_min);
-    try std.testing.expectEqual(size_min, pool.free_bytes);
+    try std.testing.expect(pool.free_bytes <= size);
+}
+
+test "a slab goes with the last of its buffers" {
+    const pool: *BufferPool = try .create(std.testing.allocator, 0);
+    defer pool.drop();
+    var buffers: [9]Buffer = undefined;
+    for (&buffers) |*buffer| buffer.* = try pool.acquire(512 * 1024);
+    try std.testing.expectEqual(3, pool.slabs.count());
+    for (buffers[0..3]) |buffer| pool.release(buffer);
+    try std.testing.expectEqual(3, pool.slabs.count());
+    for (buffers[3..]) |buffer| pool.release(buffer);
+    try std.testing.expectEqual(0, pool.slabs.count());
+    const large = try pool.acquire(5 << 20);
+    try std.testing.expectEqual(8 << 20, large.len);
+    pool.release(large);
+    try std.testing.expectEqual(0, pool.slabs.count());
+}
+
+test "buffers do not overlap, in whatever order they come and go" {
+    var prng: std.Random.DefaultPrng = .init(std.testing.random_seed);
+    const random = prng.random();
+    const pool: *BufferPool = try .create(std.testing.allocator, 4 << 20);
+    defer pool.drop();
+    var held: std.ArrayList(struct { buffer: Buffer, mark: u8 }) = .empty;
+    defer held.deinit(std.testing.allocator);
+    for (0..5000) |i| {
+        if (held.items.len > 0 and random.uintLessThan(usize, 100) < held.items.len) {
+            const one = held.swapRemove(random.uintLessThan(usize, held.items.len));
+            try std.testing.expectEqual(one.mark, one.buffer[0]);
+            try std.testing.expectEqual(one.mark, one.buffer[one.buffer.len - 1]);
+            pool.release(one.buffer);
+        } else {
+            const size = @as(usize, 1) << random.intRangeAtMost(u6, 0, 22);
+            const buffer = try pool.acquire(random.intRangeAtMost(usize, 1, size));
+            const mark: u8 = @truncate(i);
+            buffer[0] = mark;
+            buffer[buffer.len - 1] = mark;
+            try held.append(std.testing.allocator, .{ .buffer = buffer, .mark = mark });
+        }
+        if (i % 1000 == 999) pool.trim(random.uintLessThan(usize, 8 << 20));
+    }
+    for (held.items) |one| pool.release(one.buffer);
+    pool.trim(0);
+    try std.testing.expectEqual(0, pool.slabs.count());
+    try std.testing.expectEqual(0, pool.free_bytes);
 }
 
 test "an absurd size is out of memory, not a crash" {
     const pool: *BufferPool = try .create(std.testing.allocator, 0);
     defer pool.drop();
+    try std.testing.expectError(error.OutOfMemory, pool.acquire(1 << 47));
     try std.testing.expectError(error.OutOfMemory, pool.acquire(1 << 60));
     try std.testing.expectError(error.OutOfMemory, pool.acquire(std.math.maxInt(usize)));
 }

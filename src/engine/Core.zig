@@ -8,6 +8,7 @@ const BufferPool = @import("BufferPool.zig");
 const Group = @import("Group.zig");
 const Keys = @import("Keys.zig");
 const Mapping = @import("../io/Mapping.zig");
+const limits = @import("../base/limits.zig");
 
 gpa: std.mem.Allocator,
 refs: std.atomic.Value(usize) = .init(1),
@@ -21,6 +22,8 @@ first_lost: Mapping.First = .init(null),
 /// engine's thread takes the whole list at once, so that a node which goes and
 /// comes back cannot be mistaken for one that stayed.
 spare: std.atomic.Value(?*Group) = .init(null),
+/// Groups in both lists of spare ones.
+spare_count: std.atomic.Value(u32) = .init(0),
 /// Taken from `spare` already; the engine's thread only.
 spare_taken: ?*Group = null,
 
@@ -50,6 +53,7 @@ pub fn acquireGroup(core: *Core) error{OutOfMemory}!*Group {
         group.* = .{ .core = core };
         break :fresh group;
     };
+    if (core.spare_taken == group) _ = core.spare_count.fetchSub(1, .monotonic);
     core.spare_taken = group.next;
     group.next = null;
     group.refs.store(1, .monotonic);
@@ -59,13 +63,19 @@ pub fn acquireGroup(core: *Core) error{OutOfMemory}!*Group {
 
 /// Take back a group that nobody refers to. Any thread.
 pub fn recycleGroup(core: *Core, group: *Group) void {
+    defer core.release();
+    if (core.spare_count.fetchAdd(1, .monotonic) >= limits.spare_groups_max) {
+        _ = core.spare_count.fetchSub(1, .monotonic);
+        group.deinit();
+        core.gpa.destroy(group);
+        return;
+    }
     group.clear();
     var head = core.spare.load(.monotonic);
     while (true) {
         group.next = head;
         head = core.spare.cmpxchgWeak(head, group, .release, .monotonic) orelse break;
     }
-    core.release();
 }
 
 fn release(core: *Core) void {

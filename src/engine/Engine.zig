@@ -198,11 +198,12 @@ fn hasManyClosed(engine: *const Engine) bool {
 }
 
 /// Add a range of a file to the row being built.
-pub fn addEntry(engine: *Engine, file: *OpenFile, key: []const u8, offset: u64, size: u64) Error!void {
+pub fn addEntry(engine: *Engine, of: *OpenFile, key: []const u8, offset: u64, size: u64) Error!void {
     if (engine.rows_to_drop > 0) {
         engine.dropped_entries += 1;
         return;
     }
+    const file = if (offset < limits.decoded_offset_min) of else try fetching.decodedOf(engine, of);
     const group = try engine.buildingGroup();
     try group.useFile(file);
     try group.entries.append(engine.gpa, .{

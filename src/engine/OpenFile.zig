@@ -17,6 +17,10 @@ path: [:0]const u8,
 fd: os.fd_t,
 /// What is fetched rather than read. Its table outlives the engine.
 remote: ?*Remote.Object = null,
+/// What is decoded of it, once that is wanted: in use for as long as this is.
+decoded: ?*OpenFile = null,
+/// It is that.
+is_decoded: bool = false,
 /// Bytes as of the last look; 0 where the kernel does not say (procfs).
 size: u64,
 /// With `Access.mmap`, where the file allows it: rows are views of it.
@@ -73,16 +77,23 @@ pub fn own(gpa: std.mem.Allocator, path: []const u8, file: File, open_count: *us
 
 /// The same for an object of that size, which has no descriptor.
 pub fn openRemote(gpa: std.mem.Allocator, object: *Remote.Object, size: u64, open_count: *usize) error{OutOfMemory}!*OpenFile {
-    const owned = try gpa.dupeZ(u8, object.url);
+    const owned = try gpa.dupeZ(u8, object.name);
     errdefer gpa.free(owned);
     const open_file = try gpa.create(OpenFile);
     open_file.* = .{ .gpa = gpa, .path = owned, .fd = -1, .remote = object, .size = size, .open_count = open_count };
     return open_file;
 }
 
+/// The same for what is decoded of a file or an object. Who serves knows where it ends.
+pub fn openDecoded(gpa: std.mem.Allocator, object: *Remote.Object, open_count: *usize) error{OutOfMemory}!*OpenFile {
+    const open_file = try openRemote(gpa, object, std.math.maxInt(u64), open_count);
+    open_file.is_decoded = true;
+    return open_file;
+}
+
 /// Ranges that lie at most this far apart share a read.
 pub fn gapMax(file: *const OpenFile) u64 {
-    return if (file.remote == null) limits.read_gap_max else limits.remote_gap_max;
+    return if (file.remote == null or file.is_decoded) limits.read_gap_max else limits.remote_gap_max;
 }
 
 /// One read of it, at most.
@@ -148,7 +159,13 @@ pub fn use(file: *OpenFile) void {
 /// reference to the path.
 pub fn endUse(file: *OpenFile) void {
     file.users -= 1;
-    if (file.users > 0 or file.remote != null) return;
+    if (file.users > 0) return;
+    if (file.decoded) |decoded| {
+        decoded.endUse();
+        decoded.release();
+        file.decoded = null;
+    }
+    if (file.remote != null) return;
     os.close(file.fd);
     if (file.direct) |direct| os.close(direct.fd);
     if (file.mapping) |mapping| mapping.release();

@@ -24,7 +24,10 @@ request: Remote.Request = undefined,
 /// whole blocks.
 pub fn init(backend: *Backend, client: *Remote.Client, group: *Group, file: *OpenFile, offset: u64, target: []u8, is_whole: bool) Read {
     var read = plain(backend, group, file, offset, target);
-    if (file.direct) |direct| read.completion.fd = direct.fd;
+    if (file.direct) |direct| {
+        read.completion.fd = direct.fd;
+        read.completion.direct = true;
+    }
     if (file.remote) |object| {
         // A piece of a longer range has to lie beside the others.
         const may_lend = is_whole and target.len >= limits.remote_lent_bytes_min;
@@ -45,7 +48,7 @@ pub fn plain(backend: *Backend, group: *Group, file: *OpenFile, offset: u64, tar
 }
 
 pub fn isDirect(read: *const Read) bool {
-    return read.completion.fd != read.file.fd;
+    return read.completion.direct;
 }
 
 pub const Part = struct { entry: u32, offset: u64, size: u64 };

@@ -23,14 +23,27 @@ pub fn openRemote(engine: *Engine, path: []const u8, diag: *Diagnostics) Error!?
     const remote = engine.options.remote orelse return null;
     if (!Remote.isUrl(path)) return null;
     const object = try remote.objectOf(path);
-    if (remote.sizeOf(object) == null) try ask(engine, object, .size, diag);
+    if (remote.sizeOf(object) == null) _ = try ask(engine, object, .size, diag);
     const file: *OpenFile = try .openRemote(engine.gpa, object, remote.sizeOf(object).?, &engine.open_count);
-    if (!engine.has_remote) {
-        engine.has_remote = true;
-        // Stores answer late, however fast they are: all of the budget is wanted.
-        engine.queue.window_bytes.store(engine.options.bytes_max, .monotonic);
-    }
+    expectLate(engine);
     return file;
+}
+
+/// What is decoded of a file, as a file of its own, which is served like an object. The file
+/// itself where nobody serves: it ends before such offsets.
+pub fn decodedOf(engine: *Engine, file: *OpenFile) error{OutOfMemory}!*OpenFile {
+    if (file.decoded) |known| return known;
+    const remote = engine.options.remote orelse return file;
+    file.decoded = try .openDecoded(engine.gpa, try remote.objectOf(file.path), &engine.open_count);
+    expectLate(engine);
+    return file.decoded.?;
+}
+
+/// Who serves answers late, however fast it is: all of the budget is wanted.
+fn expectLate(engine: *Engine) void {
+    if (engine.has_remote) return;
+    engine.has_remote = true;
+    engine.queue.window_bytes.store(engine.options.bytes_max, .monotonic);
 }
 
 /// The path of a file with the content of an index in a store; null for a path that is
@@ -39,8 +52,22 @@ pub fn localIndex(engine: *Engine, path: []const u8, diag: *Diagnostics) Error!?
     const remote = engine.options.remote orelse return null;
     if (!Remote.isUrl(path)) return null;
     const object = try remote.objectOf(path);
-    if (object.local == null) try ask(engine, object, .local, diag);
+    if (object.local == null) _ = try ask(engine, object, .local, diag);
     return object.local.?;
+}
+
+/// What lies directly below a URL: URLs, each with a NUL behind, to be given back. Null for
+/// a path that is none.
+pub fn list(engine: *Engine, path: []const u8, diag: *Diagnostics) Error!?Remote.Lent {
+    const remote = engine.options.remote orelse return null;
+    if (!Remote.isUrl(path)) return null;
+    return try ask(engine, try remote.objectOf(path), .list, diag);
+}
+
+/// Say how large an object should be, so that nobody asks. Nothing for a path that is no URL.
+pub fn expectSize(engine: *Engine, path: []const u8, size: u64) error{OutOfMemory}!void {
+    const remote = engine.options.remote orelse return;
+    if (Remote.isUrl(path)) remote.expectSize(try remote.objectOf(path), size);
 }
 
 /// Hand over a request for a read.
@@ -65,13 +92,13 @@ pub fn cancel(engine: *Engine) void {
     if (engine.options.remote) |remote| remote.cancel(&engine.client);
 }
 
-/// A question with an answer that the object keeps. Waits for it; what else goes on
-/// meanwhile is taken care of.
-fn ask(engine: *Engine, object: *Remote.Object, kind: Remote.Kind, diag: *Diagnostics) Error!void {
+/// A question with an answer that the object keeps, or that is lent. Waits for it; what
+/// else goes on meanwhile is taken care of.
+fn ask(engine: *Engine, object: *Remote.Object, kind: Remote.Kind, diag: *Diagnostics) Error!?Remote.Lent {
     const remote = engine.options.remote.?;
     var asking: Asking = .{ .engine = engine, .client = .{ .remote = remote, .wake = Asking.wakeEngine } };
     defer remote.cancel(&asking.client);
-    var request: Remote.Request = .{ .client = &asking.client, .object = object, .kind = kind };
+    var request: Remote.Request = .{ .client = &asking.client, .object = object, .kind = kind, .may_lend = kind == .list };
     remote.submit(&request);
     if (remote.wantsServers()) engine.queue.event.notify();
     while (true) {
@@ -80,11 +107,11 @@ fn ask(engine: *Engine, object: *Remote.Object, kind: Remote.Kind, diag: *Diagno
         if (engine.isStopping()) return error.Stopped;
         if (engine.backend_ready.raw) waiting.tick(engine, .block) else engine.idle.wait(ticket, std.time.ns_per_s);
     }
-    const failure = request.failure orelse return;
+    const failure = request.failure orelse return request.lent;
     defer remote.gpa.free(failure.text);
-    diag.set(.read, "cannot open {s}: {s}", .{ object.url, failure.text });
+    diag.set(.read, "cannot {s} {s}: {s}", .{ if (kind == .list) "list" else "open", object.name, failure.text });
     diag.errno = failure.errno;
-    diag.setPath(object.url);
+    diag.setPath(object.name);
     return error.ReadFailed;
 }
 

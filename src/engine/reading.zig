@@ -199,10 +199,32 @@ pub fn completeRemote(read: *Read) void {
     };
     const failure = read.request.failure orelse return;
     defer group.core.gpa.free(failure.text);
-    var parts = read.missingParts(0);
-    while (parts.next()) |part| failRemote(group, part, failure) catch {
+    const result = if (read.file.is_decoded and !read.single) retryDecoded(read) else failParts(read, failure);
+    result catch {
         group.out_of_memory = true;
     };
+}
+
+fn failParts(read: *const Read, failure: Remote.Failure) error{OutOfMemory}!void {
+    var parts = read.missingParts(0);
+    while (parts.next()) |part| try failRemote(read.group, part, failure);
+}
+
+/// Of rows that are decoded together, some may be damaged: each is asked for alone.
+fn retryDecoded(read: *const Read) error{OutOfMemory}!void {
+    const group = read.group;
+    const gpa = group.core.gpa;
+    var parts = read.missingParts(0);
+    while (parts.next()) |part| {
+        const retry = try gpa.create(Read);
+        errdefer gpa.destroy(retry);
+        try group.retries.append(gpa, retry);
+        const target = read.request.target[@intCast(part.offset - read.offset)..][0..@intCast(part.size)];
+        retry.* = .init(read.backend, read.request.client, group, read.file, part.offset, target, false);
+        retry.single = true;
+        group.reads_pending += 1;
+        read.request.client.remote.submit(&retry.request);
+    }
 }
 
 /// Have the entries of a read be views of what its answer came in.

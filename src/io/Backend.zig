@@ -33,8 +33,8 @@ pub const Backend = union(enum) {
     /// In place, as the kernel and threads keep its address; on the thread that
     /// will tick. Fails only for `.uring`. No backend needs memory beyond itself.
     ///
-    /// `threads` is how many threads copy bytes at once; 0: one with io_uring,
-    /// and else some, as they also wait for storage.
+    /// `threads` is how many threads copy bytes at once; 0: one. Without io_uring as many
+    /// wait for storage, or some for 0.
     pub fn init(backend: *Backend, choice: Choice, threads: u32, diag: *Diagnostics) error{BackendMissing}!void {
         var reason_buffer: [Threads.reason_max]u8 = undefined;
         var why_not: []const u8 = "";

@@ -19,6 +19,8 @@ fd: os.fd_t,
 target: []u8,
 /// From the start of the file.
 offset: u64,
+/// It goes past the page cache, so that storage is waited for in any case.
+direct: bool = false,
 /// Runs on the engine thread, once, with the completion already `.idle`, so the
 /// callback may reuse or free it. It may submit and cancel, but not tick.
 callback: *const fn (completion: *Completion, result: Result) void,
@@ -155,6 +157,16 @@ pub const Queue = struct {
         return completion;
     }
 
+    /// Put all of another queue, which is empty then, before what is here.
+    pub fn pushFront(queue: *Queue, others: *Queue) void {
+        const last = others.tail orelse return;
+        last.next = queue.head;
+        queue.head = others.head;
+        if (queue.tail == null) queue.tail = last;
+        queue.count += others.count;
+        others.* = .{};
+    }
+
     /// All of it; the queue is empty then.
     pub fn take(queue: *Queue) Queue {
         defer queue.* = .{};
@@ -177,7 +189,15 @@ test "a queue keeps its order" {
     queue.push(&reads[1]);
     var taken = queue.take();
     try testing.expectEqual(0, queue.count);
-    try testing.expectEqual(&reads[1], taken.pop().?);
+    queue.push(&reads[2]);
+    queue.pushFront(&taken);
+    queue.pushFront(&taken);
+    try testing.expectEqual(0, taken.count);
+    queue.push(&reads[0]);
+    for ([_]usize{ 1, 2, 0 }) |i| try testing.expectEqual(&reads[i], queue.pop().?);
+    try testing.expectEqual(null, queue.pop());
+    queue.pushFront(&taken);
+    try testing.expectEqual(null, queue.pop());
 }
 
 test "short reads go on until the target is full, and an early end counts what came" {

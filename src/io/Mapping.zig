@@ -56,7 +56,7 @@ pub fn retain(mapping: *Mapping) void {
 pub fn release(mapping: *Mapping) void {
     if (mapping.refs.fetchSub(1, .acq_rel) != 1) return;
     bus_fault.unwatch(mapping);
-    std.posix.munmap(mapping.bytes);
+    os.unmap(mapping.bytes);
     mapping.gpa.free(mapping.path);
     mapping.gpa.destroy(mapping);
 }

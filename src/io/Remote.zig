@@ -11,6 +11,9 @@ const std = @import("std");
 const Latency = @import("Latency.zig");
 const os = @import("../base/os.zig");
 const sync = @import("../base/sync.zig");
+const url_text = @import("url.zig");
+
+pub const isUrl = url_text.isUrl;
 
 gpa: std.mem.Allocator,
 refs: std.atomic.Value(usize) = .init(1),
@@ -34,6 +37,8 @@ has_servers: bool = false,
 /// What a URL stands for. Once it has a size that stays: reads are of that version.
 pub const Object = struct {
     url: [:0]const u8,
+    /// The same as it may be shown: without a user and a password.
+    name: []const u8,
     size: ?u64 = null,
     /// A file of this machine with the same content, for an index.
     local: ?[:0]const u8 = null,
@@ -46,6 +51,8 @@ pub const Kind = enum(u8) {
     size,
     /// Its `local` path.
     local,
+    /// What lies directly below it: URLs, each with a NUL behind. Lent.
+    list,
 };
 
 /// Bytes that are another's, until they are given back.
@@ -113,6 +120,8 @@ pub const Job = struct {
     url: [:0]const u8,
     offset: u64,
     size: u64,
+    /// Bytes that the object should have, where that is known.
+    object_size: ?u64,
     /// More waits than there are servers for.
     is_short: bool,
 };
@@ -136,14 +145,6 @@ pub const Queue = struct {
     }
 };
 
-/// Whether a path names an object rather than a file.
-pub fn isUrl(path: []const u8) bool {
-    const end = std.mem.indexOf(u8, path, "://") orelse return false;
-    if (end == 0 or !std.ascii.isAlphabetic(path[0])) return false;
-    for (path[0..end]) |char| if (!std.ascii.isAlphanumeric(char) and char != '+' and char != '-' and char != '.') return false;
-    return true;
-}
-
 pub fn create(gpa: std.mem.Allocator) error{OutOfMemory}!*Remote {
     const remote = try gpa.create(Remote);
     remote.* = .{ .gpa = gpa };
@@ -163,6 +164,7 @@ pub fn release(remote: *Remote) void {
     while (objects.next()) |object| {
         if (object.*.local) |path| gpa.free(path);
         gpa.free(object.*.url);
+        gpa.free(object.*.name);
         gpa.destroy(object.*);
     }
     remote.objects.deinit(gpa);
@@ -187,8 +189,10 @@ pub fn objectOf(remote: *Remote, url: []const u8) error{OutOfMemory}!*Object {
     try remote.objects.ensureUnusedCapacity(remote.gpa, 1);
     const own_url = try remote.gpa.dupeZ(u8, url);
     errdefer remote.gpa.free(own_url);
+    const name = try url_text.nameOf(remote.gpa, url);
+    errdefer remote.gpa.free(name);
     const made = try remote.gpa.create(Object);
-    made.* = .{ .url = own_url };
+    made.* = .{ .url = own_url, .name = name };
     remote.objects.putAssumeCapacityNoClobber(own_url, made);
     return made;
 }
@@ -198,6 +202,13 @@ pub fn setSize(remote: *Remote, of: *Object, size: u64) void {
     remote.mutex.lock();
     defer remote.mutex.unlock();
     of.size = size;
+}
+
+/// The same unless more is known: if the object has another size then reading it fails.
+pub fn expectSize(remote: *Remote, of: *Object, size: u64) void {
+    remote.mutex.lock();
+    defer remote.mutex.unlock();
+    if (of.size == null) of.size = size;
 }
 
 pub fn sizeOf(remote: *Remote, of: *const Object) ?u64 {
@@ -291,11 +302,12 @@ fn take(remote: *Remote) ?Job {
         .url = request.object.url,
         .offset = request.offset,
         .size = request.target.len,
+        .object_size = request.object.size,
         .is_short = remote.queue.head != null and remote.idle == 0,
     };
 }
 
-/// For servers: the bytes that were wanted, all of them. `retries`: times that more
+/// For servers: the bytes or the names that were wanted, all of them. `retries`: times that more
 /// was sent than one request. They are copied, unless true comes back: then they are
 /// kept until they are given back.
 pub fn answer(remote: *Remote, number: u64, lent: Lent, retries: u64) bool {
@@ -303,7 +315,12 @@ pub fn answer(remote: *Remote, number: u64, lent: Lent, retries: u64) bool {
     defer remote.mutex.unlock();
     const bytes = lent.bytes;
     const request = remote.takeBack(number, retries) orelse return false;
-    if (request.kind != .read or bytes.len != request.target.len) {
+    const fits = switch (request.kind) {
+        .read => bytes.len == request.target.len,
+        .list => request.may_lend,
+        .size, .local => false,
+    };
+    if (!fits) {
         remote.fail(request, @intFromEnum(std.c.E.IO), "the answer has another size than was asked for");
         return false;
     }

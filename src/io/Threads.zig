@@ -1,74 +1,49 @@
 //! Backend: a few threads that call `pread`, for where io_uring is missing or
-//! forbidden. Threads start when there is work for them; where none can be
-//! started, the engine thread reads by itself.
-//!
-//! A completion is the engine thread's, then in `work`, then one thread's, then
-//! in `done`, then the engine thread's again. `mutex` guards the two lists.
+//! forbidden. Where no thread can be started, the engine thread reads by itself.
 const Threads = @This();
 
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../base/limits.zig");
-const os = @import("../base/os.zig");
 const sync = @import("../base/sync.zig");
 const Completion = @import("Completion.zig");
+const ReadPool = @import("ReadPool.zig");
 const WakeFlag = @import("WakeFlag.zig");
 const Wait = WakeFlag.Wait;
 
-// Of the engine thread.
 queued: Completion.Queue = .{},
-/// In `work`, with a thread, or in `done`.
+/// In the pool's hands.
 in_flight: u32 = 0,
-threads: [limits.read_threads_max]std.Thread = undefined,
-threads_count: u32 = 0,
-threads_max: u32,
 ticking: bool = false,
 /// Why it is not io_uring; empty when it was asked for.
 reason_buffer: [reason_max]u8 = undefined,
 reason_len: usize = 0,
 
 wake_flag: WakeFlag = .{},
-/// From `cancelAll` until nothing is in flight; threads look at it between calls.
-canceling: std.atomic.Value(bool) = .init(false),
-
-mutex: sync.Mutex = .{},
-/// Work came, or the end.
-work_came: sync.Condition = .{},
-/// Something is done, or somebody wants the engine thread awake.
+pool: ReadPool,
+/// Something is done, or somebody wants the engine thread awake; with the pool's lock.
 engine_wanted: sync.Condition = .{},
-work: Completion.Queue = .{},
-done: Completion.Queue = .{},
-/// Threads that wait for work.
-idle: u32 = 0,
-stopping: bool = false,
 
 pub const reason_max = 192;
 
-/// `pread` needs little, but the thread-local memory of every library in the
-/// host's process comes out of the same stack.
-const stack_bytes = 1024 * 1024;
-
-/// `threads_max` of 0: as many as are usual.
+/// So many threads copy, and wait for storage. 0: one copies, and as many as are usual wait.
 pub fn init(threads: *Threads, threads_max: u32, why_not_uring: []const u8) void {
-    threads.* = .{ .threads_max = if (threads_max == 0) limits.read_threads_default else @min(threads_max, limits.read_threads_max) };
+    const most = if (threads_max == 0) limits.read_threads_default else @min(threads_max, limits.read_threads_max);
+    threads.* = .{ .pool = .{ .notify = notify, .waits = true, .threads_max = most, .copying_max = if (threads_max == 0) 1 else most } };
     threads.reason_len = @min(why_not_uring.len, reason_max);
     @memcpy(threads.reason_buffer[0..threads.reason_len], why_not_uring[0..threads.reason_len]);
 }
 
 /// No threads at all: who ticks reads.
 pub fn initHere(threads: *Threads) void {
-    threads.* = .{ .threads_max = 0 };
+    threads.* = .{ .pool = .{ .notify = notify, .waits = true, .threads_max = 0, .copying_max = 1 } };
 }
 
 /// Nothing may be in flight and nobody may still call `wake`.
 pub fn deinit(threads: *Threads) void {
     assert(!threads.ticking);
     assert(threads.inFlight() == 0);
-    threads.mutex.lock();
-    threads.stopping = true;
-    threads.mutex.unlock();
-    threads.work_came.broadcast();
-    for (threads.threads[0..threads.threads_count]) |thread| thread.join();
+    threads.pool.deinit();
     threads.* = undefined;
 }
 
@@ -89,7 +64,7 @@ pub fn submit(threads: *Threads, completion: *Completion) void {
 /// submitted until nothing is in flight; a call that runs is waited for.
 pub fn cancelAll(threads: *Threads) void {
     if (threads.inFlight() == 0) return;
-    threads.canceling.store(true, .seq_cst);
+    threads.pool.canceling.store(true, .seq_cst);
 }
 
 /// From any thread, until `deinit`.
@@ -97,8 +72,13 @@ pub fn wake(threads: *Threads) void {
     if (!threads.wake_flag.raise()) return;
     // With the lock, as the engine thread may be between its last look and its
     // sleep, and only the lock says that it has got there.
-    threads.mutex.lock();
-    defer threads.mutex.unlock();
+    threads.pool.mutex.lock();
+    defer threads.pool.mutex.unlock();
+    threads.engine_wanted.signal();
+}
+
+fn notify(pool: *ReadPool) void {
+    const threads: *Threads = @fieldParentPtr("pool", pool);
     threads.engine_wanted.signal();
 }
 
@@ -116,7 +96,7 @@ pub fn tick(threads: *Threads, wait: Wait) void {
     // Without the lock, and only what was there: callbacks submit.
     while (answers.pop()) |completion| completion.finish(completion.kept());
     while (done.pop()) |completion| completion.finish(completion.kept());
-    if (threads.inFlight() == 0) threads.canceling.store(false, .seq_cst);
+    if (threads.inFlight() == 0) threads.pool.canceling.store(false, .seq_cst);
 }
 
 /// Queued reads take the free places, in their order. What needs no thread is
@@ -124,8 +104,8 @@ pub fn tick(threads: *Threads, wait: Wait) void {
 fn handOver(threads: *Threads) Completion.Queue {
     var answers: Completion.Queue = .{};
     var batch: Completion.Queue = .{};
-    const canceling = threads.canceling.load(.monotonic);
-    while (canceling or threads.in_flight < limits.in_flight_max) {
+    const canceling = threads.pool.canceling.load(.monotonic);
+    while (canceling or threads.in_flight + batch.count < limits.in_flight_max) {
         const completion = threads.queued.pop() orelse break;
         if (canceling) {
             completion.errno = Completion.number(.CANCELED);
@@ -135,78 +115,29 @@ fn handOver(threads: *Threads) Completion.Queue {
             answers.push(completion);
         } else {
             completion.state = .in_flight;
-            threads.in_flight += 1;
             batch.push(completion);
         }
     }
-    if (batch.count > 0) threads.give(&batch);
-    return answers;
-}
-
-fn give(threads: *Threads, batch: *Completion.Queue) void {
-    threads.mutex.lock();
-    while (batch.pop()) |completion| threads.work.push(completion);
-    const wanted = threads.work.count -| threads.idle;
-    const rouse = @min(threads.work.count, threads.idle);
-    threads.mutex.unlock();
-
-    for (0..rouse) |_| threads.work_came.signal();
-    for (0..wanted) |_| {
-        if (threads.threads_count == threads.threads_max) return;
-        const thread = std.Thread.spawn(.{ .stack_size = stack_bytes }, run, .{threads}) catch return;
-        threads.threads[threads.threads_count] = thread;
-        threads.threads_count += 1;
+    const count = batch.count;
+    if (threads.pool.give(&batch)) {
+        threads.in_flight += count;
+    } else {
+        // Nobody is there: one now, for the engine has other duties too.
+        const completion = batch.pop().?;
+        threads.pool.read(completion);
+        answers.push(completion);
+        threads.queued.pushFront(&batch);
     }
+    return answers;
 }
 
 /// What threads have finished; with `.block`, some of it or a wake-up.
 fn takeDone(threads: *Threads, wait: Wait) Completion.Queue {
-    threads.mutex.lock();
-    defer threads.mutex.unlock();
-    if (threads.threads_count == 0) {
-        // None is wanted, or the machine grants none, so nobody misses the lock. One read a
-        // tick, for the engine has other duties too.
-        if (threads.work.pop()) |completion| {
-            threads.read(completion);
-            threads.done.push(completion);
-        }
+    const pool = &threads.pool;
+    pool.mutex.lock();
+    defer pool.mutex.unlock();
+    if (wait == .block and pool.done.count == 0 and threads.wake_flag.arm()) {
+        while (pool.done.count == 0 and threads.wake_flag.isAsleep()) threads.engine_wanted.wait(&pool.mutex);
     }
-    if (wait == .block and threads.done.count == 0 and threads.wake_flag.arm()) {
-        while (threads.done.count == 0 and threads.wake_flag.isAsleep()) threads.engine_wanted.wait(&threads.mutex);
-    }
-    return threads.done.take();
-}
-
-/// On a thread of the pool: until the target is full or something is wrong.
-fn read(threads: *Threads, completion: *Completion) void {
-    while (true) {
-        if (threads.canceling.load(.monotonic)) {
-            completion.errno = Completion.number(.CANCELED);
-            return;
-        }
-        const returned: i64 = switch (os.pread(completion.fd, completion.rest(), completion.restOffset())) {
-            .ok => |count| @intCast(count),
-            .err => |errno| -@as(i64, errno),
-        };
-        if (completion.answer(returned)) |result| return completion.keep(result);
-    }
-}
-
-fn run(threads: *Threads) void {
-    os.blockSignals();
-    threads.mutex.lock();
-    defer threads.mutex.unlock();
-    while (true) {
-        while (threads.work.pop()) |completion| {
-            threads.mutex.unlock();
-            threads.read(completion);
-            threads.mutex.lock();
-            threads.done.push(completion);
-            threads.engine_wanted.signal();
-        }
-        if (threads.stopping) return;
-        threads.idle += 1;
-        threads.work_came.wait(&threads.mutex);
-        threads.idle -= 1;
-    }
+    return pool.done.take();
 }

@@ -1,6 +1,10 @@
 //! Backend: io_uring. One ring, one thread. Everything that is ready goes to
 //! the kernel in one system call, and waiting happens in that same call.
 //!
+//! What the page cache has is copied in that call, too, on the one thread: where more
+//! are wanted, a pool of threads takes all reads first and hands back those that have
+//! to wait for storage, which are the ring's.
+//!
 //! Nothing here can overflow: at most `in_flight_max` reads, one read of the
 //! eventfd and one cancellation are outstanding, and both queues hold more.
 //! The kernel is given the number of a slot, never a pointer of the caller's,
@@ -13,6 +17,8 @@ const linux = std.os.linux;
 const limits = @import("../base/limits.zig");
 const os = @import("../base/os.zig");
 const Completion = @import("Completion.zig");
+const ReadPool = @import("ReadPool.zig");
+const ring_setup = @import("ring_setup.zig");
 const WakeFlag = @import("WakeFlag.zig");
 const Wait = WakeFlag.Wait;
 
@@ -34,9 +40,12 @@ cancel_asked: bool = false,
 broken: std.atomic.Value(os.Errno) = .init(0),
 /// Times in a row that the kernel refused to take anything.
 refusals: u32 = 0,
-/// Of so many large reads, all but one go to workers.
-threads: u32,
-large_reads: u32 = 0,
+/// Has work only if there is more than one thread to copy.
+pool: ReadPool,
+/// In its hands.
+helped: u32 = 0,
+/// What it handed back and direct reads, which wait for a place in flight.
+slow: Completion.Queue = .{},
 
 wake_flag: WakeFlag = .{},
 wake_fd: os.fd_t,
@@ -62,10 +71,9 @@ const free_all: [slots_count]Slot = blk: {
 /// On the thread that will tick. Answers with the kernel's number where it
 /// refuses; ENOSYS also stands for an io_uring that is too old.
 ///
-/// With more than one of `threads`, the kernel's workers take their share of the
-/// large reads: what is cached would else be copied in the engine's thread.
+/// `threads` copy what is cached: one is the engine's, more are a pool's.
 pub fn init(uring: *Uring, threads: u32) os.Result(void) {
-    const ring = switch (openRing()) {
+    const ring = switch (ring_setup.open(entries_count)) {
         .ok => |ring| ring,
         .err => |errno| return .{ .err = errno },
     };
@@ -77,7 +85,9 @@ pub fn init(uring: *Uring, threads: u32) os.Result(void) {
         opened.deinit();
         return .{ .err = errno };
     }
-    uring.* = .{ .ring = ring, .wake_fd = wake_fd, .threads = if (boundWorkers(&ring, threads)) threads else 1 };
+    const helpers = if (threads <= 1) 0 else @min(threads, limits.read_threads_max);
+    const pool: ReadPool = .{ .notify = notify, .waits = false, .threads_max = helpers, .copying_max = @max(1, helpers) };
+    uring.* = .{ .ring = ring, .wake_fd = wake_fd, .pool = pool };
     uring.listen();
     // A sandbox may allow the set-up and forbid the use: find out here, while
     // there still is a choice.
@@ -92,62 +102,14 @@ pub fn init(uring: *Uring, threads: u32) os.Result(void) {
 pub fn deinit(uring: *Uring) void {
     assert(!uring.ticking);
     assert(uring.inFlight() == 0);
+    uring.pool.deinit();
     uring.ring.deinit();
     os.close(uring.wake_fd);
     uring.* = undefined;
 }
 
-/// Flags from best to plainest; older kernels know fewer.
-const flag_sets = [_]u32{
-    linux.IORING_SETUP_SINGLE_ISSUER | linux.IORING_SETUP_DEFER_TASKRUN | linux.IORING_SETUP_COOP_TASKRUN,
-    linux.IORING_SETUP_COOP_TASKRUN,
-    0,
-};
-
-/// Done with our own `io_uring_setup`: `IoUring.init` writes to stderr about
-/// numbers that it does not know, and keeps them to itself.
-fn openRing() os.Result(linux.IoUring) {
-    for (flag_sets) |flags| {
-        var params = std.mem.zeroInit(linux.io_uring_params, .{ .flags = flags });
-        const returned = linux.io_uring_setup(entries_count, &params);
-        switch (linux.errno(returned)) {
-            .SUCCESS => return mapRing(@intCast(returned), params),
-            .INVAL => continue,
-            else => |code| return .{ .err = @intFromEnum(code) },
-        }
-    }
-    return .{ .err = Completion.number(.INVAL) };
-}
-
-/// False when there is nothing to bound, or a kernel older than 5.15 cannot.
-fn boundWorkers(ring: *const linux.IoUring, threads: u32) bool {
-    if (threads <= 1) return false;
-    // For files, and for all else.
-    const most = [2]u32{ threads - 1, threads - 1 };
-    return linux.errno(linux.io_uring_register(ring.fd, .REGISTER_IOWQ_MAX_WORKERS, &most, most.len)) == .SUCCESS;
-}
-
-/// The kernel opened `fd` close-on-exec. Takes it over.
-fn mapRing(fd: os.fd_t, params: linux.io_uring_params) os.Result(linux.IoUring) {
-    // FAST_POLL came with 5.7, later than all else that is used here.
-    const wanted = linux.IORING_FEAT_SINGLE_MMAP | linux.IORING_FEAT_NODROP | linux.IORING_FEAT_FAST_POLL;
-    if (params.features & wanted != wanted or params.sq_entries < outstanding_max or params.cq_entries < outstanding_max) {
-        os.close(fd);
-        return .{ .err = Completion.number(.NOSYS) };
-    }
-    const sq = linux.IoUring.SubmissionQueue.init(fd, params) catch |err| {
-        os.close(fd);
-        return .{ .err = Completion.number(switch (err) {
-            error.AccessDenied, error.PermissionDenied => .PERM,
-            else => .NOMEM,
-        }) };
-    };
-    const cq = linux.IoUring.CompletionQueue.init(fd, params, sq) catch |err| switch (err) {};
-    return .{ .ok = .{ .fd = fd, .sq = sq, .cq = cq, .flags = params.flags, .features = params.features } };
-}
-
 pub fn inFlight(uring: *const Uring) u32 {
-    return uring.queued.count + uring.in_flight;
+    return uring.queued.count + uring.helped + uring.slow.count + uring.in_flight;
 }
 
 pub fn submit(uring: *Uring, completion: *Completion) void {
@@ -160,6 +122,7 @@ pub fn submit(uring: *Uring, completion: *Completion) void {
 pub fn cancelAll(uring: *Uring) void {
     if (uring.inFlight() == 0) return;
     uring.canceling = true;
+    uring.pool.canceling.store(true, .seq_cst);
     if (uring.in_flight == 0 or uring.cancel_asked or uring.isBroken()) return;
     // Before 5.19 the kernel answers EINVAL, and the reads just run to their end.
     const sqe = uring.ring.get_sqe() catch unreachable; // `outstanding_max`.
@@ -177,6 +140,11 @@ pub fn wake(uring: *Uring) void {
     _ = std.c.write(uring.wake_fd, std.mem.asBytes(&one), @sizeOf(u64));
 }
 
+fn notify(pool: *ReadPool) void {
+    const uring: *Uring = @fieldParentPtr("pool", pool);
+    uring.wake();
+}
+
 /// One turn: hand over, perhaps wait, run the callbacks.
 pub fn tick(uring: *Uring, wait: Wait) void {
     assert(!uring.ticking); // A callback may not tick.
@@ -185,6 +153,7 @@ pub fn tick(uring: *Uring, wait: Wait) void {
     uring.answered = 0;
     uring.handOver();
     while (true) {
+        uring.takeHelped();
         const sleeps = wait == .block and uring.answered == 0 and uring.wake_flag.arm();
         if (uring.isBroken()) {
             if (sleeps) uring.wake_flag.sleep();
@@ -192,7 +161,10 @@ pub fn tick(uring: *Uring, wait: Wait) void {
         const woken = wait == .block and uring.wake_flag.disarm();
         uring.reap();
         if (uring.isBroken()) uring.failAll();
-        if (uring.inFlight() == 0) uring.canceling = false;
+        if (uring.inFlight() == 0) {
+            uring.canceling = false;
+            uring.pool.canceling.store(false, .seq_cst);
+        }
         if (wait == .poll or woken or uring.answered > 0) return;
     }
 }
@@ -200,25 +172,67 @@ pub fn tick(uring: *Uring, wait: Wait) void {
 /// Queued reads take the free places, in their order. Only those of before this
 /// call: a callback that always submits must not hold up the loop.
 fn handOver(uring: *Uring) void {
+    uring.begin(&uring.slow);
+    if (uring.pool.threads_max == 0) return uring.begin(&uring.queued);
+    var batch: Completion.Queue = .{};
     var left = uring.queued.count;
-    while (left > 0) : (left -= 1) {
-        const hopeless = uring.canceling or uring.isBroken();
-        if (!hopeless and uring.in_flight == slots_count) return;
+    while (left > 0 and uring.helped + batch.count < limits.in_flight_max) : (left -= 1) {
         const completion = uring.queued.pop().?; // Only this loop takes any.
-        if (hopeless) {
-            const errno = if (uring.canceling) Completion.number(.CANCELED) else uring.broken.load(.monotonic);
-            uring.finish(completion, completion.failure(errno));
-        } else if (completion.answerEarly()) |result| {
+        if (uring.early(completion)) |result| {
             uring.finish(completion, result);
+        } else if (completion.direct) {
+            uring.slow.push(completion);
         } else {
-            const slot = uring.free[slots_count - 1 - uring.in_flight];
-            assert(uring.slots[slot] == null);
-            uring.slots[slot] = completion;
-            uring.in_flight += 1;
             completion.state = .in_flight;
-            uring.prepare(slot);
+            batch.push(completion);
         }
     }
+    const count = batch.count;
+    if (uring.pool.give(&batch)) uring.helped += count else uring.slow.pushFront(&batch);
+    uring.begin(&uring.slow);
+}
+
+/// What the pool has done or handed back.
+fn takeHelped(uring: *Uring) void {
+    if (uring.helped == 0) return;
+    uring.pool.mutex.lock();
+    var done = uring.pool.done.take();
+    var slow = uring.pool.slow.take();
+    uring.pool.mutex.unlock();
+    uring.helped -= done.count + slow.count;
+    while (slow.pop()) |completion| uring.slow.push(completion);
+    uring.begin(&uring.slow);
+    while (done.pop()) |completion| uring.finish(completion, completion.kept());
+}
+
+/// Give reads to the kernel while there is room.
+fn begin(uring: *Uring, queue: *Completion.Queue) void {
+    var left = queue.count;
+    while (left > 0) : (left -= 1) {
+        if (uring.in_flight == slots_count and !uring.isHopeless()) return;
+        const completion = queue.pop().?; // Only this loop takes any.
+        if (uring.early(completion)) |result| {
+            uring.finish(completion, result);
+            continue;
+        }
+        const slot = uring.free[slots_count - 1 - uring.in_flight];
+        assert(uring.slots[slot] == null);
+        uring.slots[slot] = completion;
+        uring.in_flight += 1;
+        completion.state = .in_flight;
+        uring.prepare(slot);
+    }
+}
+
+fn isHopeless(uring: *const Uring) bool {
+    return uring.canceling or uring.isBroken();
+}
+
+/// The result of a read that nobody needs to begin.
+fn early(uring: *const Uring, completion: *Completion) ?Completion.Result {
+    if (uring.canceling) return completion.failure(Completion.number(.CANCELED));
+    if (uring.isBroken()) return completion.failure(uring.broken.load(.monotonic));
+    return completion.answerEarly();
 }
 
 fn prepare(uring: *Uring, slot: Slot) void {
@@ -226,9 +240,6 @@ fn prepare(uring: *Uring, slot: Slot) void {
     const sqe = uring.ring.get_sqe() catch unreachable; // `outstanding_max`.
     sqe.prep_read(completion.fd, completion.rest(), completion.restOffset());
     sqe.user_data = slot;
-    if (uring.threads <= 1 or completion.rest().len < limits.async_bytes_min) return;
-    uring.large_reads +%= 1;
-    if (uring.large_reads % uring.threads != 0) sqe.flags |= linux.IOSQE_ASYNC;
 }
 
 /// Keep a read of the eventfd in the ring, so that `wake` ends a wait.
@@ -341,8 +352,10 @@ fn failAll(uring: *Uring) void {
         uring.release(@intCast(slot));
         uring.finish(completion, completion.failure(errno));
     }
-    var queued = uring.queued.take();
-    while (queued.pop()) |completion| uring.finish(completion, completion.failure(errno));
+    for ([_]*Completion.Queue{ &uring.slow, &uring.queued }) |queue| {
+        var hopeless = queue.take();
+        while (hopeless.pop()) |completion| uring.finish(completion, completion.failure(errno));
+    }
 }
 
 comptime {

@@ -6,6 +6,7 @@ const std = @import("std");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const Engine = @import("../engine/Engine.zig");
 const Index = @import("../utix/Index.zig");
+const Scan = @import("Scan.zig");
 const fetching = @import("../engine/fetching.zig");
 const OpenIndex = @import("OpenIndex.zig");
 const Status = @import("ffi.zig").Status;
@@ -52,15 +53,24 @@ pub fn statusOf(host: *Host, err: Error) Status {
     return .failed;
 }
 
-pub fn openFile(host: *Host, path: []const u8) Error!f64 {
+/// `object_size`: of an object in a store, where the script knows it.
+pub fn openFile(host: *Host, path: []const u8, object_size: ?u64) Error!f64 {
     try host.checkPath(path);
     try host.engine.poll();
+    if (object_size) |size| try fetching.expectSize(host.engine, path, size);
     return host.engine.openFile(path, &host.failure) catch |err| switch (err) {
         error.ReadFailed, error.OutOfMemory, error.Stopped => |known| known,
         error.TooManyFiles => host.failure.fail(error.Failed, .script, "cannot open {s}: the script has {d} files open already", .{
             path, limits.open_files_max,
         }),
     };
+}
+
+pub fn openScan(host: *Host, path: []const u8) Error!*Scan {
+    try host.engine.poll();
+    const listed = try fetching.list(host.engine, path, &host.failure) orelse return Scan.open(host.gpa, path, &host.failure);
+    errdefer listed.giveBack();
+    return Scan.ofStore(host.gpa, listed);
 }
 
 pub fn openIndex(host: *Host, path: []const u8) Error!*OpenIndex {

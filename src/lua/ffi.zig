@@ -84,8 +84,9 @@ pub const LuaOrder = extern struct {
     }
 };
 
-fn openFile(host: *Host, path: [*]const u8, path_size: usize, handle: *f64) callconv(.c) Status {
-    handle.* = host.openFile(path[0..path_size]) catch |err| return host.statusOf(err);
+/// A `size` of less than 0 is none.
+fn openFile(host: *Host, path: [*]const u8, path_size: usize, size: f64, handle: *f64) callconv(.c) Status {
+    handle.* = host.openFile(path[0..path_size], wholeNumber(size)) catch |err| return host.statusOf(err);
     return .done;
 }
 
@@ -194,8 +195,7 @@ fn indexKey(index: *OpenIndex, key: u32, size: *usize) callconv(.c) ?[*]const u8
 }
 
 fn scanOpen(host: *Host, path: [*]const u8, path_size: usize, scan: **Scan) callconv(.c) Status {
-    host.engine.poll() catch |err| return host.statusOf(err);
-    scan.* = Scan.open(host.gpa, path[0..path_size], &host.failure) catch |err| return host.statusOf(err);
+    scan.* = host.openScan(path[0..path_size]) catch |err| return host.statusOf(err);
     return .done;
 }
 

@@ -22,6 +22,7 @@ pub const Method = extern struct {
     pub const keywords = 2;
     pub const no_args = 4;
     pub const one_arg = 8;
+    pub const fast = 0x80;
 };
 
 pub const GetSet = extern struct {

@@ -40,6 +40,12 @@ const methods = [_]abi.Method{
     \\
     \\Rows of each shard, in order.
     },
+    .{ .name = "has_decoded", .function = &hasDecoded, .flags = abi.Method.no_args, .doc =
+    \\has_decoded($self, /)
+    \\--
+    \\
+    \\Whether some rows are decoded when they are asked for, by who serves stores.
+    },
     .{ .name = "record", .function = &record, .flags = abi.Method.one_arg, .doc =
     \\record($self, row, /)
     \\--
@@ -47,13 +53,13 @@ const methods = [_]abi.Method{
     \\The number of a row's shard, and its record there as `Index` has it.
     },
     .{ .name = "reader", .function = &reader, .flags = abi.Method.var_args, .doc =
-    \\reader($self, keys, access, /)
+    \\reader($self, keys, access, stores, /)
     \\--
     \\
     \\What reads single rows in the calling thread.
     },
     .{ .name = "gatherer", .function = @ptrCast(&gatherer), .flags = abi.Method.var_args | abi.Method.keywords, .doc =
-    \\gatherer($self, fields, /, *, access, threads)
+    \\gatherer($self, fields, /, *, access, threads, stores)
     \\--
     \\
     \\What reads batches of rows into arrays.
@@ -169,6 +175,10 @@ fn counts(dataset: *DatasetObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
     return list;
 }
 
+fn hasDecoded(dataset: *DatasetObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
+    return abi.PyBool_FromLong(@intFromBool(dataset.native.?.has_decoded));
+}
+
 fn record(dataset: *DatasetObject, row: *abi.Object) callconv(.c) ?*abi.Object {
     return tryRecord(dataset.native.?, row) catch null;
 }
@@ -190,12 +200,14 @@ fn reader(dataset: *DatasetObject, arguments: *abi.Object) callconv(.c) ?*abi.Ob
 fn tryReader(dataset: *DatasetObject, arguments: *abi.Object) raise.Error!*abi.Object {
     var keys_object: ?*abi.Object = null;
     var access_object: ?*abi.Object = null;
-    if (abi.PyArg_ParseTuple(arguments, "OO:reader", &keys_object, &access_object) == 0) return error.Raised;
+    var stores_object: ?*abi.Object = null;
+    if (abi.PyArg_ParseTuple(arguments, "OOO:reader", &keys_object, &access_object, &stores_object) == 0) return error.Raised;
     var arena: std.heap.ArenaAllocator = .init(gpa);
     defer arena.deinit();
     const keys = if (keys_object.? == &abi._Py_NoneStruct) null else try texts(arena.allocator(), keys_object.?, "keys");
     const access = try args.choice(@FieldType(Pipeline.Options, "access"), access_object.?, "access");
-    return reader_type.make(try State.ofInstance(&dataset.head), try open(dataset), keys, access);
+    const state: *State = try .ofInstance(&dataset.head);
+    return reader_type.make(state, try open(dataset), keys, access, try remote_type.ofStores(state, stores_object.?));
 }
 
 fn gatherer(dataset: *DatasetObject, arguments: *abi.Object, keywords: ?*abi.Object) callconv(.c) ?*abi.Object {

@@ -18,8 +18,10 @@ const array_type = @import("array_type.zig");
 const fork = @import("fork.zig");
 const gil = @import("gil.zig");
 const instance = @import("instance.zig");
+const lent = @import("lent.zig");
 const limits = @import("../base/limits.zig");
 const raise = @import("raise.zig");
+const remote_type = @import("remote_type.zig");
 
 const gpa = std.heap.c_allocator;
 
@@ -29,6 +31,8 @@ const GathererObject = extern struct {
     native: ?*Gatherer,
     /// Where its threads are.
     generation: u32,
+    /// Who answers what it asks of stores, or None. Null before it is made.
+    stores: ?*abi.Object,
     users: u32,
     is_closed: bool,
 };
@@ -81,10 +85,11 @@ pub fn make(state: *State, dataset: *Dataset, arguments: *abi.Object, keywords: 
     var fields_object: ?*abi.Object = null;
     var access_object: ?*abi.Object = null;
     var threads_object: ?*abi.Object = null;
-    const names = [_]?[*:0]const u8{ "", "access", "threads", null };
-    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OO:gatherer", &names, &fields_object, &access_object, &threads_object) == 0) return error.Raised;
-    if (access_object == null or threads_object == null) {
-        return raise.builtin(abi.PyExc_TypeError, "gatherer() lacks 'access' or 'threads'", .{});
+    var stores_object: ?*abi.Object = null;
+    const names = [_]?[*:0]const u8{ "", "access", "threads", "stores", null };
+    if (abi.PyArg_ParseTupleAndKeywords(arguments, keywords, "O$OOO:gatherer", &names, &fields_object, &access_object, &threads_object, &stores_object) == 0) return error.Raised;
+    if (access_object == null or threads_object == null or stores_object == null) {
+        return raise.builtin(abi.PyExc_TypeError, "gatherer() lacks 'access', 'threads' or 'stores'", .{});
     }
     var arena: std.heap.ArenaAllocator = .init(gpa);
     defer arena.deinit();
@@ -92,10 +97,12 @@ pub fn make(state: *State, dataset: *Dataset, arguments: *abi.Object, keywords: 
         .fields = try fieldsOf(arena.allocator(), fields_object.?),
         .access = try args.choice(@FieldType(Gatherer.Options, "access"), access_object.?, "access"),
         .threads = try args.int(u32, threads_object.?, "threads"),
+        .remote = try remote_type.ofStores(state, stores_object.?),
     };
     const gatherer = try instance.create(GathererObject, try state.getType(.gatherer_type));
     errdefer abi.Py_DecRef(&gatherer.head);
     gatherer.generation = fork.generation();
+    gatherer.stores = abi.newRef(stores_object.?);
     gatherer.native = Gatherer.create(gpa, dataset, options) catch |err| switch (err) {
         error.OutOfMemory => return raise.memory(),
         error.SystemResources => return raise.ours(state, "cannot start a thread: the system refuses to give one more", .{}),
@@ -172,12 +179,14 @@ fn free(gatherer: *GathererObject) void {
     // In the child of a fork its locks may be held by nobody.
     if (gatherer.generation != fork.generation()) return;
     const released = gil.release();
-    defer released.takeBack();
     native.destroy();
+    released.takeBack();
+    lent.letGo();
 }
 
 fn dealloc(gatherer: *GathererObject) callconv(.c) void {
     free(gatherer);
+    if (gatherer.stores) |stores| abi.Py_DecRef(stores);
     instance.destroy(&gatherer.head);
 }
 
@@ -225,6 +234,7 @@ fn tryTake(gatherer: *GathererObject) raise.Error!*abi.Object {
         switch (native.take()) {
             .batch => |batch| {
                 defer batch.destroy();
+                lent.letGo();
                 return deliver(state, native.fields, batch);
             },
             .none => return raise.ours(state, "there is no batch to take: submit comes first", .{}),

@@ -11,6 +11,7 @@ const example_function = @import("example_function.zig");
 const fork = @import("fork.zig");
 const gatherer_type = @import("gatherer_type.zig");
 const index_function = @import("index_function.zig");
+const item_function = @import("item_function.zig");
 const index_type = @import("index_type.zig");
 const order_iterator = @import("order_iterator.zig");
 const order_type = @import("order_type.zig");
@@ -31,7 +32,13 @@ var def: abi.ModuleDef = .{
     .free = free,
 };
 
-const methods = [_]abi.Method{ index_function.method, checksum_function.method, example_function.method, .{} };
+const methods = [_]abi.Method{
+    index_function.method,
+    checksum_function.method,
+    example_function.method,
+    item_function.method,
+    .{},
+};
 
 const slots = [_]abi.Slot{
     .{ .id = abi.slot.mod_exec, .value = &exec },

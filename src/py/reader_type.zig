@@ -4,6 +4,7 @@ const std = @import("std");
 const Dataset = @import("../dataset/Dataset.zig");
 const Diagnostics = @import("../base/Diagnostics.zig");
 const OpenFile = @import("../engine/OpenFile.zig");
+const Remote = @import("../io/Remote.zig");
 const RowReader = @import("../dataset/RowReader.zig");
 const State = @import("State.zig");
 const abi = @import("abi.zig");
@@ -45,11 +46,11 @@ fn refuseNew(_: *abi.Type, _: *abi.Object, _: ?*abi.Object) callconv(.c) ?*abi.O
 }
 
 /// A new reference.
-pub fn make(state: *State, dataset: *Dataset, keys: ?[]const []const u8, access: OpenFile.Access) raise.Error!*abi.Object {
+pub fn make(state: *State, dataset: *Dataset, keys: ?[]const []const u8, access: OpenFile.Access, remote: ?*Remote) raise.Error!*abi.Object {
     const reader = try instance.create(ReaderObject, try state.getType(.reader_type));
     errdefer abi.Py_DecRef(&reader.head);
     reader.generation = fork.generation();
-    reader.native = RowReader.create(std.heap.c_allocator, dataset, keys, access) catch return raise.memory();
+    reader.native = RowReader.create(std.heap.c_allocator, dataset, keys, access, remote) catch return raise.memory();
     return &reader.head;
 }
 

@@ -24,14 +24,16 @@ const methods = [_]abi.Method{
     \\next($self, /)
     \\--
     \\
-    \\What to fetch, as soon as there is something: number, kind, URL, offset, size, and
-    \\whether more waits than there are servers for. None when there will be nothing any more.
+    \\What to fetch, as soon as there is something: number, kind, URL, offset, size, that of
+    \\the object, and whether more waits than there are servers for. None when there will be
+    \\nothing any more.
     },
     .{ .name = "answer", .function = &answer, .flags = abi.Method.var_args, .doc =
     \\answer($self, number, data, retries, /)
     \\--
     \\
     \\The bytes that a request of kind "read" wants, all of them. Rows may be views of them.
+    \\For one of kind "list", the URLs that lie there, each with a NUL behind.
     },
     .{ .name = "answer_size", .function = &answerSize, .flags = abi.Method.var_args, .doc =
     \\answer_size($self, number, size, retries, /)
@@ -110,12 +112,13 @@ fn next(remote: *RemoteObject, _: ?*abi.Object) callconv(.c) ?*abi.Object {
         break :blk remote.native.?.next();
     } orelse return abi.none();
     return abi.Py_BuildValue(
-        "(KsNKKN)",
+        "(KsNKKNN)",
         @as(c_ulonglong, job.number),
         @as([*:0]const u8, @tagName(job.kind)),
         raise.decode(job.url, .exact),
         @as(c_ulonglong, job.offset),
         @as(c_ulonglong, job.size),
+        if (job.object_size) |size| abi.PyLong_FromUnsignedLongLong(size) else abi.none(),
         abi.PyBool_FromLong(@intFromBool(job.is_short)),
     );
 }

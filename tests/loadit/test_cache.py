@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import stat
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ultar_dataloader as ultar
@@ -134,12 +136,19 @@ class TestLimit:
                 assert size_of(tmp_path / "l") <= 5 * shard_bytes + 3000
             assert seen == ITEMS
         wait_for(lambda: len(shards_of(tmp_path / "l")) == 5)
-        assert made.runs == 2
+        # Once for each pass, unless a thread that preloads was so late that its shard was made, and deleted, meanwhile.
+        assert 2 <= made.runs <= 4
         for i in range(0, COUNT, 23):
             assert loader[i] == ITEMS[i]
         assert not loader.all_cached_to_disk()
         with pytest.raises(CacheError, match=r"memory_limit, \d+ bytes, has no room"):
             loader.wait_until_all_cached()
+
+    @pytest.mark.parametrize("limit", ["10kb", "10 KB", 10 * 1024])
+    def test_as_a_size(self, tmp_path: Path, limit: Any) -> None:
+        loader = LoadIt(Made(), tmp_path, 2, memory_limit=limit, max_cache_size=1)
+        assert list(loader) == ITEMS
+        assert 8 * 1024 < size_of(tmp_path) <= 10 * 1024
 
     def test_the_one_used_least_recently_goes(self, tmp_path: Path, shard_bytes: int) -> None:
         root = tmp_path / "l"
@@ -226,6 +235,34 @@ class TestAhead:
         assert preload_next_shard(loader, 35) == [[40], [50]] and loader.get_start_idx(35) == 30
         assert loader.get_start_idx(-1) == 190
 
+    def test_what_is_on_disk_is_read_by_the_kernel(self, full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        advised: list[int] = []
+
+        def advise(descriptor: int, offset: int, length: int, how: int) -> None:
+            assert (offset, length, how) == (0, 0, os.POSIX_FADV_WILLNEED)
+            advised.append(int(Path(os.readlink(f"/proc/self/fd/{descriptor}")).stem))
+
+        monkeypatch.setattr(os, "posix_fadvise", advise)
+        loader = LoadIt(Made(), full, max_workers=3)
+        for i in (100, 20, 30, 150, 140, 60):
+            assert loader[i] == ITEMS[i]
+        assert advised == []  # One step may be chance.
+        for i in (5, 15, 25, 35):
+            assert loader[i] == ITEMS[i]
+        assert advised == [30, 40, 50]
+        loader.preload_fn = lambda loader, index: [[170, 171], [180], [30]]
+        assert loader[36] == ITEMS[36] and loader[37] == ITEMS[37]
+        assert advised == [30, 40, 50, 170, 180]
+
+    def test_a_preload_fn_that_gives_something_else(self, full: Path) -> None:
+        loader = LoadIt(full)
+        for given, named in ((None, "NoneType"), (5, "int"), ([5], "5"), (["ab"], "'ab'"), ([[1.5]], r"\[1.5\]")):
+            loader.preload_fn = lambda loader, index, given=given: given
+            with pytest.raises(TypeError, match=f"preload_fn must give lists of indices, and gave {named}"):
+                loader[5]
+        loader.preload_fn = lambda loader, index: iter([iter([np.int64(3)]), (-1, 10**9)])
+        assert loader[5] == ITEMS[5]
+
     def test_everything_in_the_background(self, tmp_path: Path) -> None:
         loader = LoadIt(tmp_path, Made(), PER_SHARD, preload_all_async=True)
         wait_for(loader.all_cached_to_disk)
@@ -262,6 +299,34 @@ class TestAhead:
         # It may give more: it was cut.
         (tmp_path / "shards/000000000200.tar.utix").unlink()
         assert LoadIt(tmp_path, endless)[299] == 299
+
+    def test_finalize_after_a_failure(self, tmp_path: Path) -> None:
+        """What was made of a shard that was not finished is not there any more."""
+
+        def fails_at_25() -> Iterator[int]:
+            yield from range(25)
+            raise ConnectionError("lost")
+
+        loader, other = (LoadIt(tmp_path, fails_at_25, 10, preload_fn=None) for _ in range(2))
+        for one in (loader, other):
+            with pytest.raises(ConnectionError):
+                one[30]
+            assert [one[i] for i in (19, 22, 24)] == [19, 22, 24]
+        view = loader[15:]
+        loader.finalize()
+        for one in (loader, other, LoadIt(tmp_path)):
+            assert len(one) == 20 and one[-1] == 19
+            assert list(one) == list(range(20)) and list(one[::-1]) == list(range(19, -1, -1))
+            for i in (20, 22, 24, 25):
+                with pytest.raises(IndexError, match="there are 20"):
+                    one[i]
+        assert list(view) == [15, 16, 17, 18, 19] and len(view) == 5
+
+    def test_finalize_says_more_than_length(self, tmp_path: Path) -> None:
+        loader = LoadIt(tmp_path, range(100), 10, length=50, preload_fn=None)
+        assert loader[25] == 25 and len(loader) == 50
+        loader.finalize()
+        assert len(loader) == 30 and list(loader) == list(range(30))
 
 
 class TestThreads:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ultar_dataloader import LoadIt
+from ultar_dataloader import CacheError, LoadIt
 
 from .support import COUNT, ITEMS, PER_SHARD, Made, shards_of, size_of, wait_for
 
@@ -142,6 +142,23 @@ LoadIt(make, sys.argv[1], 20)[19]
     assert seen == [7] and list(loader) == list(range(60))
 
 
+def test_who_cannot_make_a_shard_keeps_nobody_from_it(full: Path) -> None:
+    (full / "shards/000000000050.tar.utix").unlink()
+    alone = LoadIt(full)
+    opened = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(CacheError, match="item 53 is not in the cache"):
+            alone[53]
+    assert len(os.listdir("/proc/self/fd")) == opened
+    code = """
+import sys
+from ultar_dataloader import LoadIt
+print(len(LoadIt(lambda: (bytes(i) for i in range(200)), sys.argv[1])[53]))
+"""
+    assert start(code, full).communicate(timeout=30) == ("53\n", "")
+    assert alone[53] == bytes(53)
+
+
 def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
     code = """
 import sys, time
@@ -232,6 +249,48 @@ LoadIt(lambda: range(30), sys.argv[1] + "-2", 10, preload_fn=None)[9]
     for _ in range(2):
         assert start(code, tmp_path / "cache").communicate(timeout=30) == ("", "")
         assert shards_of(tmp_path / "cache") == [0, 20] and shards_of(tmp_path / "cache-2") == [0]
+
+
+def test_open_files_are_bounded_for_all_loaders_together(tmp_path: Path) -> None:
+    code = """
+import os, random, resource, sys, threading
+from ultar_dataloader import LoadIt
+
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+
+def opened():
+    links = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(one).endswith(".tar") for one in links if os.path.islink(one))
+
+root = sys.argv[1]
+with LoadIt(lambda: ([i] for i in range(60)), root, 1) as loader:
+    loader.wait_until_all_cached()
+assert opened() == 0
+loaders = [LoadIt(root, max_cache_size=size, preload_fn=None) for size in (128, 128, 128, 0, 1)]
+wrong = []
+
+def read(seed):
+    draw = random.Random(seed)
+    for _ in range(2000):
+        i = draw.randrange(60)
+        if draw.choice(loaders)[i] != [i]:
+            wrong.append(i)
+    wrong.extend([] if opened() <= 32 + 8 else [opened()])
+
+threads = [threading.Thread(target=read, args=[seed]) for seed in range(4)]
+for one in threads: one.start()
+for one in threads: one.join()
+assert not wrong, wrong
+assert 16 <= opened() <= 32, opened()
+assert [loader[7] for loader in loaders] == [[7]] * 5
+for loader in loaders[1:]:
+    loader.close()
+loader = None
+loaders.clear()
+assert opened() == 0, opened()
+"""
+    assert start(code, tmp_path).communicate(timeout=60) == ("", "")
 
 
 def test_a_folder_that_can_only_be_read(tmp_path: Path) -> None:

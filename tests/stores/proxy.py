@@ -89,19 +89,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         upstream = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
         try:
-            upstream.request(self.command, self.path, body or None, dict(self.headers.items()))
+            # Google's client sends a key that is empty where it has none, which other servers refuse.
+            headers = {name: value for name, value in self.headers.items() if value.strip() != "Bearer"}
+            upstream.request(self.command, self.path, body or None, headers)
             answer = upstream.getresponse()
-            status, headers, content = answer.status, answer.getheaders(), answer.read()
+            status, answered, content = answer.status, answer.getheaders(), answer.read()
             # What is asked for is signed, so it is the answer that is of another range.
             if status == 206 and fault in ("wrong range", "whole"):
-                ranges = [value for name, value in headers if name.lower() == "content-range"]
-                headers = [(name, value) for name, value in headers if name.lower() != "content-range"]
+                ranges = [value for name, value in answered if name.lower() == "content-range"]
+                answered = [(name, value) for name, value in answered if name.lower() != "content-range"]
                 if fault == "whole":
                     status = 200
                 else:
                     first, last, size = re.findall(r"\d+", ranges[0])
-                    headers.append(("Content-Range", f"bytes {int(first) + 1}-{int(last) + 1}/{size}"))
-            self._answer(status, headers, content, cut=fault == "short")
+                    answered.append(("Content-Range", f"bytes {int(first) + 1}-{int(last) + 1}/{size}"))
+            self._answer(status, answered, content, cut=fault == "short")
         finally:
             upstream.close()
 

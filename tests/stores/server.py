@@ -14,6 +14,8 @@ from typing import Any
 
 KEY, SECRET = "test-key", "test-secret"
 BUCKET = "tests"
+PUBLIC = "public"
+"""A bucket for everybody."""
 START_SECONDS = 60
 
 
@@ -24,7 +26,7 @@ def find_weed() -> str | None:
 
 
 class Server:
-    """Runs until `stop`. Buckets come into being with the first object in them."""
+    """Runs until `stop`, on what is in the folder. Buckets come into being with the first object in them."""
 
     def __init__(self, weed: str, folder: Path) -> None:
         config = folder / "s3.json"
@@ -33,13 +35,15 @@ class Server:
             "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        config.write_text(json.dumps({"identities": [identity]}))
-        (folder / "data").mkdir()
+        everybody = {"name": "anonymous", "actions": [f"{may}:{PUBLIC}" for may in ("Read", "Write", "List")]}
+        config.write_text(json.dumps({"identities": [identity, everybody]}))
+        (folder / "data").mkdir(exist_ok=True)
         roles = ("master", "volume", "filer", "s3")
         ports = _free_ports(2 * len(roles))
         command = [weed, "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"]
         command += [f"-s3.config={config}", "-volume.max=100", "-master.volumeSizeLimitMB=1024"]
-        command += ["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        # Small objects beside their names, where they are written in half the time.
+        command += ["-filer.saveToFilerLimit=1024", "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         for role in roles:
             command += [f"-{role}.port={ports.pop()}", f"-{role}.port.grpc={ports.pop()}"]
         self.port = int(next(part for part in command if part.startswith("-s3.port=")).partition("=")[2])

@@ -1,17 +1,24 @@
 """What networks do to requests: every epoch is whole and right to the byte, or a typed error, and never late."""
 
+import _thread
 import errno
 import gc
+import pickle
 import random
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from array import array
+from functools import partial
 
+import h5py
+import numpy as np
 import pytest
 
 import ultar_dataloader as ultar
-from ultar_dataloader import Dataset, ReadError
+from ultar_dataloader import DataLoader, Dataset, ReadError, _store_index, raw
 
 from .conftest import rows, tar_bytes
 
@@ -53,6 +60,25 @@ def test_all_faults_at_once_while_indexing_and_reading(bucket, proxy, options, e
     ds = Dataset(f"{bucket.url}/d/*.tar", "require", storage_options=options)
     for _ in range(3):
         expect(ds, range(60), size=20_000)
+
+
+def test_hdf5_over_a_bad_network(bucket, proxy, options, tmp_path):
+    images = np.random.default_rng(1).integers(0, 9, (100, 50, 50), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("gzip", data=images, chunks=(8, 50, 50), compression="gzip")
+        file.create_dataset("lzf", data=images, chunks=(8, 50, 50), compression="lzf")
+    url = bucket.put("a.h5", (tmp_path / "a.h5").read_bytes())
+    chance = random.Random(3)
+    proxy.plan = lambda _: chance.choice(MENDED) if chance.random() < 0.2 else None
+    ultar.index(url, storage_options=options)
+    ds = Dataset(url, storage_options=options)
+    for image, row in zip(images, ds, strict=True):
+        assert row["gzip"] == row["lzf"] == image.tobytes()
+    ds = Dataset(url, storage_options={**options, "deadline": 0.8})
+    proxy.plan = lambda request: "503" if is_payload(request) else None
+    with pytest.raises(ReadError, match="503 Service Unavailable") as failure:
+        list(ds)
+    assert failure.value.errno == errno.EIO and failure.value.filename == url
 
 
 @pytest.mark.parametrize(
@@ -135,14 +161,18 @@ def test_an_iterator_that_is_dropped_does_not_wait_for_requests(bucket, proxy, o
     assert kept["txt"] == b"text 0"
 
 
-def test_the_end_of_the_program_does_not_wait_for_requests(bucket, proxy, options):
+@pytest.mark.parametrize("epoch", ["ds", 'ds.batch(2, collate={".txt": ("u1", (6,))})'])
+def test_the_end_of_the_program_does_not_wait_for_requests(bucket, proxy, options, epoch):
     pattern = bucket.put_shards(1, 50)
     proxy.plan = lambda request: "silence" if request.range and ".utix" not in request.path else None
     code = f"""
+    import threading
     from ultar_dataloader import Dataset
     ds = Dataset({pattern!r}, storage_options={ {**options, "timeout": 30, "deadline": 60}!r})
-    epoch = iter(ds)
-    epoch.start()
+    epoch = iter({epoch})
+    starting = threading.Thread(target=lambda: next(epoch), daemon=True)
+    starting.start()
+    starting.join(0.3)
     print("started", flush=True)
     """
     begin = time.monotonic()
@@ -159,17 +189,57 @@ def test_a_server_that_is_not_there(bucket):
         Dataset(f"{bucket.url}/d/*.tar", storage_options=options)
 
 
-def test_ctrl_c_while_a_request_is_under_way(bucket, proxy, options):
-    pattern = bucket.put_shards(1, 20)
-    ds = Dataset(pattern, storage_options={**options, "timeout": 30, "deadline": 60})
-    proxy.plan = lambda request: "silence" if is_payload(request) else None
-    import _thread
-    import threading
+LISTING = """
+local scandir = require("ultar.scandir")
+return { init_ctx = function(_, _, config) return config end,
+         row_generator = function(config) scandir.open(config.url) end }
+"""
 
+WAITS = {
+    "row": lambda ds, url, options: ds[3],
+    "arrays": lambda ds, url, options: list(ds.batch(2, collate={".txt": ("u1", (6,))})),
+    "dataset": lambda ds, url, options: Dataset(f"{url}/d/x-000.tar", storage_options=options),
+    "list": lambda ds, url, options: Dataset(f"{url}/d/*.tar", storage_options=options),
+    "several": lambda ds, url, options: pickle.loads(pickle.dumps(ds)),
+    "index": lambda ds, url, options: ultar.index([f"{url}/{i}.tar" for i in range(3)], storage_options=options),
+    "build": lambda ds, url, options: _store_index._build(
+        ds._store.fetching, ds.shards[0], format="msgpack", rules=[], verify=False
+    ),
+    "raw": lambda ds, url, options: raw.index(f"{url}/d", storage_options=options),
+    "script": lambda ds, url, options: list(DataLoader(LISTING, {"url": url}, storage_options=options)),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_ctrl_c_while_the_server_is_silent(bucket, proxy, options, wait):
+    options = {**options, "timeout": 30, "deadline": 60}
+    ds = Dataset(bucket.put_shards(2, 20), storage_options=options)
+    proxy.plan = lambda _: "silence"
     threading.Timer(0.3, _thread.interrupt_main).start()
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        ds[3]
+        WAITS[wait](ds, bucket.url, options)
+    assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize("fields", [False, True])
+def test_closing_while_the_server_is_silent(bucket, proxy, options, fields):
+    """By another thread, while one waits for a row or a batch."""
+    ds = Dataset(bucket.put_shards(1, 20), storage_options={**options, "timeout": 30, "deadline": 60})
+    proxy.plan = lambda request: "silence" if is_payload(request) else None
+    if fields:
+        store = ds._store
+        store.fetching.start()
+        batches = store.native().gatherer([(".txt", "|u1", (6,))], access="auto", threads=0, stores=store.fetching)
+        batches.submit(array("Q", range(5)))
+        take, close = batches.take, batches.close
+    else:
+        epoch = iter(ds)
+        take, close = partial(next, epoch), epoch.close
+    threading.Timer(0.3, close).start()
+    begin = time.monotonic()
+    with pytest.raises(ultar.UltarError, match="is closed"):
+        take()
     assert time.monotonic() - begin < 3
 
 

@@ -1,16 +1,12 @@
 """What needs no server: stores in memory and on a small web server, options, indexes."""
 
 import builtins
-import contextlib
 import errno
 import gc
-import http.server
 import os
-import threading
 import time
 import weakref
 from datetime import UTC, datetime
-from pathlib import Path
 
 import obstore
 import pytest
@@ -20,6 +16,7 @@ from ultar_dataloader import DataLoader, Dataset, ReadError, TarFormatError, mem
 from ultar_dataloader._stores import Stores, Version
 
 from .conftest import rows, tar_bytes
+from .web import Web
 
 
 @pytest.fixture
@@ -214,56 +211,13 @@ def test_an_answer_is_the_memory_of_its_rows_for_as_long_as_one_is_there(memory,
         assert time.monotonic() < until
 
 
-class Web:
-    """A folder on a web server that knows ranges, or not."""
-
-    def __init__(self, folder: Path, knows_ranges: bool) -> None:
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def __init__(self, *arguments):
-                super().__init__(*arguments, directory=str(folder))
-
-            def do_GET(self) -> None:
-                wanted = self.headers.get("Range")
-                if not knows_ranges or wanted is None or not os.path.exists(self.translate_path(self.path)):
-                    return super().do_GET()
-                data = Path(self.translate_path(self.path)).read_bytes()
-                first, last = map(int, wanted.removeprefix("bytes=").split("-"))
-                part = data[first : last + 1]
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
-                self.send_header("Content-Length", str(len(part)))
-                modified = os.path.getmtime(self.translate_path(self.path))
-                self.send_header("Last-Modified", self.date_time_string(modified))
-                self.end_headers()
-                self.wfile.write(part)
-                return None
-
-            def handle(self) -> None:
-                with contextlib.suppress(ConnectionError):  # Who does not want it all goes.
-                    super().handle()
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.mark.parametrize("knows_ranges", [True, False])
 def test_shards_on_a_web_server(tmp_path, expect, knows_ranges):
     folder = tmp_path / "www"
     folder.mkdir()
     for number in range(2):
         (folder / f"x y-{number}.tar").write_bytes(tar_bytes(rows(10 * number, 10)))
-    web = Web(folder, knows_ranges)
+    web = Web(folder, knows_ranges=knows_ranges)
     pattern = f"{web.url}/x%20y-{{0..1}}.tar"
     try:
         if not knows_ranges:
@@ -288,7 +242,7 @@ def test_the_command_takes_urls(command, tmp_path):
     folder = tmp_path / "www"
     folder.mkdir()
     (folder / "a.tar").write_bytes(tar_bytes(rows(0, 3)))
-    web = Web(folder, True)
+    web = Web(folder)
     try:
         done = command("index", f"{web.url}/a.tar", "--storage-option", "deadline=5")
         assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import ultar_dataloader as ultar
+from ultar_dataloader.side_files import dali, energon, parquet, wids
 
 loader = ultar.DataLoader("", {"tar": Path("a.tar"), "list": [1, 2.5, None, {"deep": True}]}, 0, 2, io="threads")
 assert_type(ultar.DataLoader.from_file(Path("script.lua"), {}, rank=1, world_size=2), ultar.DataLoader)
@@ -53,3 +54,11 @@ assert_type(shuffled[::2], array[int])
 assert_type(shuffled.index(3), int)
 assert_type(list(shuffled), list[int])
 ultar.order(10, 1, 2, 3)  # type: ignore[call-arg]
+
+assert_type(dali.write("a.tar", folder=Path("idx")), ultar.IndexSummary)
+assert_type(dali.read("a.idx")[0][0].name, str | None)
+assert_type(energon.read("a.tar.idx"), array[int])
+assert_type(parquet.index(["a.tar"], columns=["width"], missing="null"), ultar.IndexSummary)
+parquet.index("a.tar", missing="skip")  # type: ignore[arg-type]
+assert_type(wids.read("shards.json"), list[wids.Shard])
+assert_type(wids.index("shards.json", md5=True).samples, int)

@@ -63,7 +63,7 @@ def _child(stream: Any) -> Plan:
     if not isinstance(stream, Stream):
         raise TypeError(f"mix wants streams, got {type(stream).__name__}")
     plan = stream._plan
-    usual = Plan(plan.source, stages=plan.stages, repeat=plan.repeat)
+    usual = Plan(plan.source, stages=plan.stages, repeat=plan.repeat, calls_max=plan.calls_max)
     if plan != usual:
         raise ValueError("batch, shard and prefetch belong behind mix, and rows are left out of its datasets: ds[rows]")
     if plan.repeat is None:
@@ -127,6 +127,10 @@ class MixSource:
     window = None
 
     _draws: Draws = field(init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        children = "; ".join(str(child) for child in self.children)
+        return f"mix of [{children}] by weights {', '.join(map('{:g}'.format, self.weights))}, with seed {self.seed}"
 
     def __post_init__(self) -> None:
         lengths = [_length(child) for child in self.children]

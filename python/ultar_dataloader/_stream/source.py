@@ -93,6 +93,10 @@ class DatasetSource:
     seed: int | None = None
     window: int | None = None
 
+    def __repr__(self) -> str:
+        within = f" in windows of {self.window}" if self.window is not None else ""
+        return repr(self.dataset) + (f", shuffled with seed {self.seed}{within}" if self.seed is not None else "")
+
     @property
     def shards(self) -> int:
         return len(self.dataset.shards)

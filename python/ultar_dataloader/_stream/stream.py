@@ -11,12 +11,13 @@ from .._split import Delivery, Split, Tail, whole
 from . import ranks, state
 from .collate import Fields
 from .iterator import Progress, StreamIterator
-from .plan import REFILL, Plan, Stage
+from .plan import CALLS_MAX, REFILL, Plan, Stage
 from .run import Start
 from .source import DatasetSource, Source
 from .streamable import Calls, Streamable
+from .zipped import zipped
 
-_OPTIONS = ("io", "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error")
+_OPTIONS = ("io", "access", "threads", "prefetch_rows", "prefetch_bytes", "on_error", "intra", "inter")
 
 
 class Stream(Streamable):
@@ -133,7 +134,7 @@ class Stream(Streamable):
         Nothing is read but indexes. Steps count from the beginning of the epoch.
         """
         split, epoch = self._whole_epoch(epoch)
-        found = self._plan.source.places(epoch, stem)
+        found = [place for place in self._plan.source.places(epoch, stem) if place < split.n]
         return sorted(delivery for place in found for delivery in split.when(place))
 
     def share(self, worker: int, workers: int) -> Stream:
@@ -173,8 +174,12 @@ class Stream(Streamable):
     def _shuffled(self, seed: int, window: int | None) -> Stream:
         source = self._plan.source
         if not isinstance(source, DatasetSource):
-            raise ValueError("shuffle the streams that are mixed, not the mixture, which is drawn at random already")
+            raise ValueError(
+                "shuffle the streams that are mixed or zipped, with one seed to zip, and not what comes of them"
+            )
         self._refuse_batches("shuffle")
+        if self._plan.rows_max is not None:
+            raise ValueError("shuffle before take; the first rows of a dataset, shuffled, are ds[:count].shuffle()")
         if any(stage.kind == "flat_map" for stage in self._plan.stages):
             raise ValueError("shuffle before flat_map: what it makes of a row stays together")
         shuffled = DatasetSource(source.dataset, whole("seed", seed, 0, 2**53), window)
@@ -200,7 +205,7 @@ class Stream(Streamable):
         if not callable(function):
             raise TypeError(f"{kind} takes a function, got {type(function).__name__}")
         if calls != "auto":
-            calls = whole("num_parallel_calls", calls, 1, 1024)
+            calls = whole("num_parallel_calls", calls, 1, CALLS_MAX)
         stage = Stage(kind, function, calls)
         if self._plan.batch_size is None:
             return self._with(stages=(*self._plan.stages, stage))
@@ -215,7 +220,7 @@ class Stream(Streamable):
             if plan.stages:
                 raise ValueError("fields are read without rows as objects: use where before, and map behind the batch")
             if not isinstance(plan.source, DatasetSource) or plan.source.skips:
-                raise ValueError('fields are read of one dataset with on_error="raise", not of a mixture')
+                raise ValueError('fields are read of one dataset with on_error="raise", not of a mixture or zip')
             how = Fields.parse(how)
         elif how is not None and not callable(how):
             raise TypeError(f"collate must be a function, a mapping of fields, or None, got {type(how).__name__}")
@@ -237,7 +242,7 @@ class Stream(Streamable):
         plan = self._plan
         if not isinstance(plan.source, DatasetSource):
             raise ValueError(
-                "skip counts in rows of one dataset: leave them out of the datasets that are mixed, as in ds[rows]"
+                "skip counts in rows of one dataset: leave them out of those that are mixed or zipped, as in ds[rows]"
             )
         changed = self._with(
             skip_list=(*plan.skip_list, *skip_list),
@@ -246,10 +251,34 @@ class Stream(Streamable):
         changed._plan.split(0)  # Says what is wrong with them.
         return changed
 
+    def _taken(self, count: int) -> Stream:
+        self._refuse_batches("take")
+        if any(stage.kind != "map" for stage in self._plan.stages):
+            raise ValueError("take counts rows of the order: use it before filter and flat_map")
+        count = whole("count", count, 0, 2**53)
+        before = self._plan.rows_max
+        return self._with(rows_max=count if before is None else min(before, count))
+
+    def _zipped(self, others: Iterable[Streamable]) -> Stream:
+        for other in others:
+            if not isinstance(other, Streamable):
+                raise TypeError(f"zip wants streams, got {type(other).__name__}")
+        plan = zipped((self._plan, *(other.stream()._plan for other in others)))
+        return Stream(plan.source, plan)
+
     def _with_options(self, options: dict[str, Any]) -> Stream:
         if unknown := [name for name in options if name not in _OPTIONS]:
             raise TypeError(f"there is no option {', '.join(unknown)}; there are {', '.join(_OPTIONS)}")
-        return self._with(source=self._plan.source.with_options(options))
+        if "intra" in options:
+            if "threads" in options:
+                raise TypeError("threads and intra are names of the same option: give one of them")
+            options["threads"] = options.pop("intra")
+        calls_max = self._plan.calls_max
+        if "inter" in options:
+            inter = options.pop("inter")
+            calls_max = None if inter is None else whole("inter", inter, 1, CALLS_MAX)
+        source = self._plan.source
+        return self._with(source=source.with_options(options) if options else source, calls_max=calls_max)
 
     def _refuse_batches(self, what: str) -> None:
         if self._plan.batch_size is not None:
@@ -264,17 +293,7 @@ class Stream(Streamable):
         return _unpickle, (plan, self._progress.here(plan))
 
     def __repr__(self) -> str:
-        plan = self._plan
-        shown = [repr(plan.source)]
-        if plan.source.seed is not None:
-            shown.append(f"shuffled with seed {plan.source.seed}")
-        shown += [stage.kind for stage in plan.stages]
-        if plan.batch_size is not None:
-            shown.append(f"batches of {plan.batch_size}")
-        shown += [stage.kind for stage in plan.after]
-        if (plan.rank, plan.world_size) != (0, 1):
-            shown.append("rank {} of {}".format(*plan.ranks))
-        return f"<{type(self).__name__} {', '.join(shown)}>"
+        return f"<{type(self).__name__} {self._plan}>"
 
 
 def _unpickle(plan: Plan, start: Start) -> Stream:

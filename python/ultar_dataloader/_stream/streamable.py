@@ -144,12 +144,48 @@ class Streamable:
         """
         return self.stream()._skipped(skip_list, skip_ranges)
 
+    def take(self, count: int) -> Stream:
+        """Only the first rows of each epoch's order; all of them, where there are no more.
+
+        Of a shuffled stream that is a sample, another one each epoch: for the same rows in
+        every epoch take ``ds[:count]``. What positions of states mean does not change.
+
+        Args:
+            count: Rows of all ranks together. Those that are skipped count, too.
+
+        Raises:
+            TypeError, ValueError: It is not from 0 to 2**53, or how many rows there are is not
+                known, behind `batch`, `filter` and `flat_map`.
+        """
+        return self.stream()._taken(count)
+
+    def zip(self, *others: Streamable) -> Stream:
+        """Elements side by side, as tuples: the first ones, then the second ones, and so on.
+
+        Streams that are shuffled with the same seed stay side by side: that is how rows whose
+        parts lie in different shards are put together. It is sharded, batched and resumed like
+        any other stream; `which` and `when` name the rows of the first one.
+
+        Args:
+            others: Of the same length; shuffled and mapped, and nothing else, which is done to
+                what comes of them.
+
+        Raises:
+            TypeError: One is no stream or dataset.
+            ValueError: They are not of the same length, or batched or the like.
+        """
+        return self.stream()._zipped(others)
+
     def options(self, **options: Any) -> Stream:
         """How to read: ``io``, ``access``, ``threads``, ``prefetch_rows``, ``prefetch_bytes`` and
         ``on_error``, as `Dataset` has them. None of them changes what is delivered, or a state.
 
+        Two more are known by the names that others have for them. ``intra``, threads inside
+        one operation, is ``threads``. ``inter``, operations at once, is how many calls of
+        functions are made at the same time where `map` and its like do not say.
+
         Raises:
-            TypeError: There is no such option.
+            TypeError: There is no such option, or one is given by both of its names.
             ValueError: One is out of range.
         """
         return self.stream()._with_options(options)

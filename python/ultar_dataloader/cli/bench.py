@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from .. import _index, _paths
+from .. import _index, _paths, _store_index
+from .._errors import ReadError
 from .._loader import ACCESS_CHOICES, IO_CHOICES, DataLoader
 from .._progress import bytes_text, count_text, steps
+from .._stores import Options, Stores, is_url
+from . import storage
 from .bench_plan import Plan, plan_of
 from .bench_rounds import STEPS, Bench, Measure
 from .bench_verdict import Circumstances, Verdict, verdict
@@ -74,6 +78,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--io", choices=IO_CHOICES, default="auto", help="how to read (default: auto)")
     parser.add_argument("--access", choices=ACCESS_CHOICES, default="auto", help="how bytes reach rows (default: auto)")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
+    storage.add_to(parser)
     parser.set_defaults(verb=run)
 
 
@@ -96,21 +101,23 @@ class _Report:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    script, config = _script_of(arguments)
-    options: dict[str, Any] = {"io": arguments.io, "access": arguments.access}
+    given = storage.options(arguments)
+    stores = Stores(Options.parse(given))
+    script, config = _script_of(arguments, stores)
+    options: dict[str, Any] = {"io": arguments.io, "access": arguments.access, "storage_options": given}
     dry = _loader(DryLoader, script, config, options)
     loader = _loader(DataLoader, script, config, options)
-    report = _measure(loader, dry, arguments)
+    report = _measure(loader, dry, arguments, stores)
     print(json.dumps(_as_json(report, arguments)) if arguments.json else "\n".join(_as_text(report, arguments)))
     return 0
 
 
-def _measure(loader: DataLoader, dry: DataLoader, arguments: argparse.Namespace) -> _Report:
+def _measure(loader: DataLoader, dry: DataLoader, arguments: argparse.Namespace, stores: Stores) -> _Report:
     seconds: float = arguments.seconds
     memory = int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with steps("measuring", 2 + STEPS) as show:
         show("what would be read")
-        plan = plan_of(dry, min(BYTES_MAX, memory), seconds / 4)
+        plan = plan_of(dry, min(BYTES_MAX, memory), seconds / 4, stores)
         bench = Bench(plan, loader, dry, arguments.cold)
         show("warming up")
         bench.warm_up(seconds / 2)
@@ -118,8 +125,10 @@ def _measure(loader: DataLoader, dry: DataLoader, arguments: argparse.Namespace)
             plan.drop()
         share = plan.cached_share()
         found = bench.run(seconds, show)
-    cached = not arguments.cold if share is None else share >= CACHED_SHARE
-    if arguments.cold and share is None:
+    cached = not (arguments.cold or plan.has_urls) if share is None else share >= CACHED_SHARE
+    if arguments.cold and plan.has_urls:
+        warning("--cold is for files: nothing is known of what a store caches")
+    elif arguments.cold and share is None:
         warning("this file system does not say what it caches: these may not be the figures of cold storage")
     elif arguments.cold and cached:
         warning(f"the page cache keeps {share:.0%} of the shards: these are not the figures of cold storage")
@@ -129,12 +138,13 @@ def _measure(loader: DataLoader, dry: DataLoader, arguments: argparse.Namespace)
         cached=cached,
         access=arguments.access,
         io=str(loader.stats()["backend"]),
+        remote=plan.has_urls,
         every_row=arguments.script is None,
     )
     return _Report(plan, around, share, found, verdict(found, around))
 
 
-def _script_of(arguments: argparse.Namespace) -> tuple[str | None, dict[str, object]]:
+def _script_of(arguments: argparse.Namespace, stores: Stores) -> tuple[str | None, dict[str, object]]:
     """The path of the script, None for our own, and its config."""
     if arguments.script is None:
         if not arguments.paths:
@@ -142,17 +152,29 @@ def _script_of(arguments: argparse.Namespace) -> tuple[str | None, dict[str, obj
         if arguments.config:
             raise ValueError("-c is the config of a script: name it with --script")
     config = parse_config(arguments.config)
-    shards = _paths.expand(arguments.paths)
+    shards = _paths.expand(arguments.paths, stores)
     if arguments.index:
-        _index.index(shards, progress=True)
-    _need_indexes(shards, arguments.paths)
+        _index.index(shards, progress=True, storage_options=storage.options(arguments))
+    _need_indexes(shards, arguments.paths, stores)
     if shards:
         config.setdefault("shards", shards)
     return arguments.script, config
 
 
-def _need_indexes(shards: list[str], named: list[str]) -> None:
-    missing = [path for path in shards if not os.path.isfile(_index.index_path(path))]
+def _has_index(path: str, stores: Stores) -> bool:
+    if not is_url(path):
+        return os.path.isfile(_index.index_path(path))
+    try:
+        _store_index.fetch(stores, path, any_age=True)
+    except ReadError as failure:
+        if failure.errno != errno.ENOENT:
+            raise
+        return False
+    return True
+
+
+def _need_indexes(shards: list[str], named: list[str], stores: Stores) -> None:
+    missing = [path for path in shards if not _has_index(path, stores)]
     if not missing:
         return
     more, them = "", "it"

@@ -10,16 +10,21 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
 from .._errors import ReadError
 from .._native import LoadedRow
+from .._stores import StoreError, Stores, is_url
 
 READ_BYTES = 256 * 1024
 """The most that one read takes, as in the engine."""
 GAP_BYTES = 8 * 1024
 """Ranges no further apart are read in one, gap and all, as the engine does it."""
+STORE_READ_BYTES = 2 * 1024 * 1024
+STORE_GAP_BYTES = 256 * 1024
+"""The same two for objects in stores."""
 ROWS_MAX = 250_000
 """Rows that are looked at: enough to measure by, and their reads fit into memory."""
 COLD_THREADS = 16
@@ -57,6 +62,12 @@ class Plan:
     """Payload bytes of all rows up to each, and with it."""
     is_whole: bool = True
     """Whether these are all the rows that there are."""
+    stores: Stores | None = None
+    """Where files are that are URLs."""
+
+    @property
+    def has_urls(self) -> bool:
+        return any(map(is_url, self.files))
 
     @property
     def rows(self) -> int:
@@ -78,11 +89,15 @@ class Plan:
     def drop(self) -> None:
         """Ask the kernel to forget the files' pages. Pages that are not written yet stay."""
         for path in self.files:
+            if is_url(path):
+                continue
             with _opened(path) as file:
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def cached_share(self) -> float | None:
         """How much of it the page cache has, by a sample; None where the system does not tell."""
+        if self.has_urls:
+            return None
         paths = list(self.files)
         looks = self.reads[:: max(len(self.reads) // LOOKS, 1)]
         buffer, hits = bytearray(1), 0
@@ -100,22 +115,25 @@ class Plan:
         """Read the ranges in order, into one buffer a thread, until the time is up or all are read."""
         files: list[int] = []
         try:
-            files += [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in self.files]
-            done = _in_threads(self, files, seconds) if cold else _in_turn(self, files, seconds)
+            # A URL has no descriptor.
+            files += [-1 if is_url(path) else os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in self.files]
+            threads = self.stores.options.requests if self.stores and self.has_urls else COLD_THREADS if cold else 1
+            done = _in_threads(self, files, seconds, threads) if threads > 1 else _in_turn(self, files, seconds)
         finally:
             for file in files:
-                os.close(file)
+                if file >= 0:
+                    os.close(file)
         rows = self.reads[done - 1].rows if done else 0
         return Bare(rows, self.payload_bytes(rows), sum(read.size for read in self.reads[:done]))
 
 
-def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float) -> Plan:
+def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float, stores: Stores | None = None) -> Plan:
     """The plan for the rows of a dry loader: as many as the bounds allow, but at least one.
 
     Raises:
         ValueError: There are no rows, or they have nothing from files.
     """
-    plan = Plan()
+    plan = Plan(stores=stores)
     deadline = time.perf_counter() + seconds
     grown: tuple[int, int, int] | None = None
     total = 0
@@ -125,7 +143,8 @@ def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float) -> Plan:
             total += size
             if path:
                 file = plan.files.setdefault(path, len(plan.files))
-                grown = _extend(plan, grown, file, offset, size)
+                how = (STORE_GAP_BYTES, STORE_READ_BYTES) if is_url(path) else (GAP_BYTES, READ_BYTES)
+                grown = _extend(plan, grown, file, offset, size, *how)
         plan.row_ends.append(total)
         if plan.rows >= ROWS_MAX or total >= bytes_max or time.perf_counter() > deadline:
             plan.is_whole = next(rows, None) is None
@@ -140,7 +159,7 @@ def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float) -> Plan:
 
 
 def _extend(
-    plan: Plan, grown: tuple[int, int, int] | None, file: int, offset: int, size: int
+    plan: Plan, grown: tuple[int, int, int] | None, file: int, offset: int, size: int, gap: int, most: int
 ) -> tuple[int, int, int] | None:
     """Add a range to the read that may grow, or begin others. Gives the last of them.
 
@@ -149,8 +168,8 @@ def _extend(
     while size > 0:
         if grown is not None:
             file_of, start, end = grown
-            if file_of == file and 0 <= offset - end <= GAP_BYTES and offset - start < READ_BYTES:
-                taken = min(size, READ_BYTES - (offset - start))
+            if file_of == file and 0 <= offset - end <= gap and offset - start < most:
+                taken = min(size, most - (offset - start))
                 grown = (file, start, offset + taken)
                 offset, size = offset + taken, size - taken
                 continue
@@ -174,7 +193,7 @@ def _in_turn(plan: Plan, files: list[int], seconds: float) -> int:
     return len(plan.reads)
 
 
-def _in_threads(plan: Plan, files: list[int], seconds: float) -> int:
+def _in_threads(plan: Plan, files: list[int], seconds: float, threads: int) -> int:
     deadline = time.perf_counter() + seconds
     numbers = count()
 
@@ -186,8 +205,8 @@ def _in_threads(plan: Plan, files: list[int], seconds: float) -> int:
             done += 1
         return done
 
-    with ThreadPoolExecutor(COLD_THREADS, thread_name_prefix="ultar-bench") as pool:
-        futures = [pool.submit(work) for _ in range(COLD_THREADS)]
+    with ThreadPoolExecutor(threads, thread_name_prefix="ultar-bench") as pool:
+        futures = [pool.submit(work) for _ in range(threads)]
         try:
             # With a time limit: so Ctrl-C is noticed on every system.
             while wait(futures, timeout=0.1).not_done:
@@ -199,6 +218,9 @@ def _in_threads(plan: Plan, files: list[int], seconds: float) -> int:
 
 
 def _read(plan: Plan, files: list[int], read: Read, buffer: memoryview) -> None:
+    if files[read.file] < 0:
+        _fetch(plan, read)
+        return
     have = 0
     while have < read.size:
         got = os.preadv(files[read.file], [buffer[have : read.size]], read.offset + have)
@@ -207,6 +229,15 @@ def _read(plan: Plan, files: list[int], read: Read, buffer: memoryview) -> None:
             message = f"{path}: wanted {read.size} bytes at offset {read.offset}, got {have} (end of file)"
             raise ReadError(None, message, path)
         have += got
+
+
+def _fetch(plan: Plan, read: Read) -> None:
+    assert plan.stores is not None
+    url = list(plan.files)[read.file]
+    try:
+        plan.stores.insist(partial(plan.stores.read, url, read.offset, read.size))
+    except StoreError as failure:
+        raise ReadError(failure.number or None, f"{url}: {failure.text}", url) from failure
 
 
 @contextmanager

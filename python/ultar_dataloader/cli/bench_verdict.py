@@ -32,6 +32,8 @@ class Circumstances:
     cached: bool
     access: str
     io: str
+    remote: bool
+    """Some of the shards are in stores."""
     every_row: bool
     """The script is that of `bench`, which does nothing that could be left out."""
 
@@ -116,6 +118,9 @@ def _waiting(storage: Measure, taken: Measure, around: Circumstances) -> Verdict
     if used >= STORAGE_USED:
         head = f"bound by storage: it gives {speed}, of which {min(used, 1):.0%} is used; "
         return Verdict("storage", head + "read fewer keys or rows, or put the shards on faster storage")
+    if around.remote:
+        head = f"bound by waiting for the store ({used:.0%} of the {speed} that bare requests get is used): "
+        return Verdict("latency", head + "try a larger prefetch_bytes, or more requests in storage_options")
     choices = [] if around.access == "direct" else ['access="direct"']
     if around.access != "mmap":
         choices.append('io="uring"' if around.io == "threads" else 'io="threads"')

@@ -62,11 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
             progress=True,
             storage_options=storage.options(arguments),
         )
+    return report(summary, "checked" if arguments.check else "indexed", as_json=arguments.json)
+
+
+def report(summary: _index.IndexSummary, done: str, *, as_json: bool) -> int:
+    """Print a summary, with what went wrong, and give the exit status."""
     for text in summary.warnings:
         warning(text)
     for _, failure in summary.failures:
         error(failure)
-    print(json.dumps(_as_json(summary)) if arguments.json else _as_text(summary, arguments.check))
+    print(json.dumps(_as_json(summary)) if as_json else _as_text(summary, done))
     return 1 if summary.failures else 0
 
 
@@ -83,8 +88,8 @@ def _as_json(summary: _index.IndexSummary) -> dict[str, object]:
     }
 
 
-def _as_text(summary: _index.IndexSummary, checked: bool) -> str:
-    parts = [f"{count_text(summary.shards, 'shard')} {'checked' if checked else 'indexed'}"]
+def _as_text(summary: _index.IndexSummary, done: str) -> str:
+    parts = [f"{count_text(summary.shards, 'shard')} {done}"]
     if summary.skipped:
         parts.append(f"{summary.skipped:,} up to date")
     if summary.failures:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .. import _native
 from .._errors import UltarError
-from . import bench, index, inspect, lsp, run
+from . import bench, convert, index, inspect, lsp, run
 from .text import error
 
 INTERRUPTED = 130
@@ -45,6 +45,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ultar-dataloader {_native.__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for module in (index, run, inspect, bench, lsp):
+    for module in (index, convert, run, inspect, bench, lsp):
         module.add_to(verbs)
     return parser

@@ -72,6 +72,6 @@ def json_value(payload: memoryview) -> object:
         return {"bytes": len(payload), "hex": bytes(payload[:HEX_BYTES]).hex()}
     try:
         value: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import reprlib
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
-from .._errors import CacheError
+from .._errors import CacheError, UltarError
 from ._crew import Crew, Request, out_of_range
 from ._disk import CacheFolder
-from ._options import Options, shard_limits
+from ._options import Options
 from ._producer import Producer
 from ._shard import Memory, Shard
 
@@ -35,37 +36,34 @@ class Core:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.disk = CacheFolder(options)
-        try:
-            self.shard_limits = shard_limits(self.disk.metadata.max_shard_length)
-        except (TypeError, ValueError) as error:
-            raise CacheError(f"{self.disk.root}/metadata.json: {error}") from error
         self.length_given = options.length
         known = self.disk.length
         if options.length is not None and (options.length < self.disk.end or known not in (None, options.length)):
             raise ValueError(f"length is {options.length}, but {self.disk.root} has {self.disk.end} items")
         self.memory = Memory(options.max_cache_size)
+        self.disk.at_end = self.memory.cut
         self._used_up = False
         self._start_anew()
         _cores.add(self)
 
     def _start_anew(self) -> None:
         alone = not self.options.iterator_thread_safe or isinstance(self.options.create_it, Iterator)
-        self.crew = Crew(self.disk, 1 if alone else self.options.max_workers, lambda: Producer(self))
+        self.crew = Crew(self.disk, 1 if alone else self.options.max_workers)
         self._preloading: set[int] = set()
 
     def after_fork(self) -> None:
         """In the child, which has none of the threads. Iterators are left as they are: they are the parent's."""
         _left_behind.append(self.crew)
-        closed, shards = self.crew.closed, self.memory.shards
+        closed = self.crew.closed
         self._start_anew()
         self.crew.closed = closed
-        self.memory = Memory(self.options.max_cache_size)
-        self.memory.shards = shards.copy()
+        self.memory.after_fork()
         self.disk.after_fork()
 
     @property
     def length(self) -> int | None:
-        return self.disk.length if self.length_given is None else self.length_given
+        known = self.disk.length
+        return self.length_given if known is None else known
 
     def new_iterator(self) -> Iterator[Any]:
         source = self.options.create_it
@@ -97,7 +95,11 @@ class Core:
         if self.options.create_it is None:
             what = "the end of the items" if index == NEVER else f"item {index}"
             raise CacheError(f"{what} is not in the cache in {self.disk.root}, and there is no create_it to get there")
-        return self.crew.ask(Request(index, background, fill=False))
+        return self._ask(Request(index, background, fill=False))
+
+    def _ask(self, request: Request) -> Shard:
+        # Not kept there: who knows each other is freed late.
+        return self.crew.ask(request, lambda: Producer(self))
 
     def _at_hand(self, index: int) -> Shard | None:
         """From memory or disk."""
@@ -113,25 +115,27 @@ class Core:
         if number == len(disk.ends):
             return None
         shard = self.open(number)
-        while shard is None and self.options.create_it is None and disk.try_lock(number, shared=True) is None:
-            time.sleep(_POLL_S)  # Somebody makes it now.
-            shard = self.open(number)
-        return shard
+        return self._wait_for(number) if shard is None and self.options.create_it is None else shard
 
-    def open(self, number: int) -> Shard | None:
-        """A shard from disk into memory; None when it is not there, or somebody is at it."""
-        if number in self.disk.rows:
-            return self.load(number)  # It is open, and nothing of it changes.
-        lock = self.disk.try_lock(number, shared=True)
-        if lock is None:
-            return None
+    def _wait_for(self, number: int) -> Shard | None:
+        """A shard that somebody else may be making now; None where nobody does."""
+        while (lock := self.disk.try_lock(number, shared=True)) is None:
+            self.crew.check_open()
+            time.sleep(_POLL_S)
         with lock:
             return self.load(number)
 
+    def open(self, number: int) -> Shard | None:
+        """A shard from disk into memory; None when it is not there, or somebody is at it."""
+        return self._into_memory(self.disk.open, number)
+
     def load(self, number: int) -> Shard | None:
         """The same for who has the lock."""
+        return self._into_memory(self.disk.load, number)
+
+    def _into_memory(self, read: Callable[[int], Shard | None], number: int) -> Shard | None:
         try:
-            shard = self.disk.load(number)
+            shard = read(number)
         except CacheError as error:
             if self.options.create_it is None:
                 raise
@@ -155,24 +159,48 @@ class Core:
                 self.disk.drop(number)
         return True
 
-    def ready(self, index: int) -> bool:
-        """Whether preloading an item would bring nothing."""
+    def _ready(self, index: int, advise: bool) -> bool:
+        """Whether preloading an item by a thread would bring nothing."""
         disk = self.disk
         number = disk.number(index)
         shard = self.memory.shards.get(number)
         if shard is not None and shard.has(index):
+            if advise and shard.rows is not None:
+                shard.rows.advise()
             return True
         if index < 0 or (self.length is not None and index >= self.length):
             return True
-        # Opening a shard that stays on disk costs less than a thread.
-        return self.options.memory_limit is None and number < len(disk.ends) and disk.there(number)
+        if self.options.memory_limit is not None or number == len(disk.ends) or not disk.there(number):
+            return False
+        # Opening a shard that stays on disk costs less than a thread, and the kernel can read it by itself.
+        return not advise or self._advised(number)
 
-    def preload(self, lists: Iterable[Iterable[int]]) -> None:
-        """Bring items into memory, each list by a thread, as many as there may be at once."""
+    def _advised(self, number: int) -> bool:
+        """Whether a shard is open. Tells the kernel that all of it will be wanted."""
+        rows = self.disk.rows.get(number)
+        if rows is None:
+            # What is wrong with it is told to who asks for an item of it.
+            with contextlib.suppress(UltarError):
+                shard = self.disk.open(number)
+                rows = None if shard is None else shard.rows
+        if rows is not None:
+            rows.advise()
+        return rows is not None
+
+    def preload(self, lists: Iterable[Iterable[SupportsIndex]], advise: bool = True) -> None:
+        """Bring items into memory, each list by a thread, as many as there may be at once.
+
+        Args:
+            lists: Of indices.
+            advise: Also have the kernel read what is on disk.
+
+        Raises:
+            TypeError: They are something else.
+        """
         for indices in lists:
             if len(self._preloading) >= max(1, self.options.max_workers - 1):
                 return
-            missing = [index for index in indices if not self.ready(index)]
+            missing = [index for index in _indices(indices) if not self._ready(index, advise)]
             if missing and missing[0] not in self._preloading:
                 self._preloading.add(missing[0])
                 _start(self._preload, missing, self._preloading)
@@ -192,7 +220,7 @@ class Core:
         """Bring all shards onto the disk for which there is room."""
         if self.options.create_it is not None and not self.disk.all_there():
             with contextlib.suppress(IndexError):
-                self.crew.ask(Request(NEVER, background, fill=True))
+                self._ask(Request(NEVER, background, fill=True))
 
     def cache_all_async(self) -> None:
         def run() -> None:
@@ -232,8 +260,8 @@ class Core:
         """End the threads. What is being written is finished; with `wait`, idle iterators are awaited, too."""
         self.crew.close()
         self.memory.shards.clear()
-        self.disk.rows.clear()  # Open files.
-        for producer in self.crew.producers:
+        self.disk.close()
+        for producer in self.crew.producers.copy():
             if producer.thread is not threading.current_thread() and (wait or producer.request is not None):
                 # Not forever: an iterator may wait for something that never comes.
                 producer.thread.join(_ITEM_S_MAX)
@@ -247,6 +275,13 @@ class Core:
             on_disk = self.disk.load(number)
             if on_disk is not None:
                 shard.blobs, shard.rows, shard.path = on_disk.blobs, on_disk.rows, on_disk.path
+
+
+def _indices(indices: Iterable[SupportsIndex]) -> list[int]:
+    try:
+        return [index.__index__() for index in indices]
+    except (TypeError, AttributeError):
+        raise TypeError(f"preload_fn must give lists of indices, and gave {reprlib.repr(indices)} as one") from None
 
 
 def _start(run: Callable[..., None], *arguments: object) -> None:

@@ -44,7 +44,7 @@ class Request:
 class Crew:
     """The requests and the producers. `condition` guards both, and is told of every change."""
 
-    def __init__(self, disk: CacheFolder, count_max: int, make: Callable[[], Producer]) -> None:
+    def __init__(self, disk: CacheFolder, count_max: int) -> None:
         self.condition = threading.Condition()
         self.pending: list[Request] = []
         self.paused = False
@@ -53,10 +53,9 @@ class Crew:
         self.producers: list[Producer] = []
         self._disk = disk
         self._count_max = count_max
-        self._make = make
 
-    def ask(self, request: Request) -> Shard:
-        """Wait for a producer to answer."""
+    def ask(self, request: Request, make: Callable[[], Producer]) -> Shard:
+        """Wait for a producer to answer. If there are too few of them, make one."""
         with self.condition:
             self.check_open()
             self.pending.append(request)
@@ -66,14 +65,19 @@ class Crew:
                     if shard is not None and shard.has(request.index):
                         shard.asked = True
                         return shard
-                self._ensure_producer(request.index)
+                self._ensure_producer(request.index, make)
                 self.condition.notify_all()
                 while not request.done:
                     self.condition.wait()
             finally:
                 self.pending.remove(request)
         if request.error is not None:
-            raise request.error
+            error, request.error = request.error, None
+            try:
+                raise error
+            finally:
+                # Its traceback has this frame: they would keep each other, and the loader.
+                del error
         assert request.shard is not None
         return request.shard
 
@@ -94,11 +98,16 @@ class Crew:
                 request.error = request.error or _closed()
             self.condition.notify_all()
 
-    def _ensure_producer(self, index: int) -> None:
+    def _ensure_producer(self, index: int, make: Callable[[], Producer]) -> None:
         if len(self.producers) < self._count_max and all(one.at > index for one in self.producers):
-            producer = self._make()
+            producer = make()
             self.producers.append(producer)
             producer.thread.start()
+
+    def leave(self, producer: Producer) -> None:
+        """It has ended."""
+        with self.condition:
+            self.producers.remove(producer)
 
     def next_request(self, producer: Producer) -> Request | None:
         """What a producer is to do next. Waits for it; None when it is to end."""

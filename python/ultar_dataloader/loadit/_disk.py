@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import threading
 import time
+import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .. import _native
 from .._errors import CacheError, ReadError, UltarError, WriteError
@@ -29,12 +29,14 @@ from ._evict import SUFFIXES, clean, make_room
 from ._locks import Lock, LockFile
 from ._metadata import Metadata
 from ._options import Options
-from ._shard import KEYS, Blob, Rows, Shard, places_of, read_whole, tar_pieces
+from ._packed import KEYS, Blob, places_of, read_whole, tar_pieces
+from ._rows import Rows
+from ._shard import Shard
 
+_DIGITS_MAX = 18
+"""Of the number of an item: more than there ever are, and few enough for 64 bits."""
 _INDEX_BYTES = 96
 """A record of an index, at most: what is set aside before a shard is written."""
-_OPEN_MAX = 1024
-"""Shards that are kept open: less where the process may have few files open."""
 
 
 class CacheFolder:
@@ -52,9 +54,12 @@ class CacheFolder:
         """Of each shard that is known: the number of the item after its last one."""
         self.ended: str | None = None
         """"end" or "cut" once it is known that no shard follows."""
-        self.rows: dict[int, Rows] = {}
-        """The shards that are open. None where memory is limited: what is evicted must be gone."""
-        self._open_max = max(16, min(_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        self.rows: weakref.WeakValueDictionary[int, Rows] = weakref.WeakValueDictionary()
+        """The shards that are open, and those in memory. None where memory is limited: what is evicted must be gone."""
+        self._all_rows: weakref.WeakSet[Rows] = weakref.WeakSet()
+        """Also those that others have replaced, while somebody still reads them."""
+        self.at_end: Callable[[int], None] = lambda end: None
+        """Called with the number of items once that is known."""
         self._reset()
         if options.create_it is not None:
             self._create()
@@ -64,6 +69,7 @@ class CacheFolder:
 
     def _reset(self) -> None:
         self._reading = threading.Lock()
+        self._opening = threading.RLock()  # Freeing a loader, which closes it, may come at any place.
         self._read_bytes = 0
         self._cleaned = False
 
@@ -100,32 +106,55 @@ class CacheFolder:
         return os.path.join(self.shards, f"{start:012d}.tar")
 
     def refresh(self) -> None:
-        """Learn what other processes have added."""
-        with self._reading:
-            try:
-                size = os.stat(self._layout).st_size
-            except FileNotFoundError:
-                size = 0
-            if size < self._read_bytes:
-                raise self._broken("it is shorter than it was: was the cache deleted while it was in use?")
-            if size > self._read_bytes:
-                with open(self._layout, "rb") as file:
-                    file.seek(self._read_bytes)
-                    self._take(file.read())
+        """Learn what other processes have added.
+
+        Raises:
+            CacheError: The layout is damaged.
+            ReadError: It cannot be read.
+        """
+        try:
+            with self._reading:
+                self._refresh()
+        except FileNotFoundError as error:
+            raise self._broken("it was deleted while it was in use") from error
+        except OSError as error:
+            raise ReadError(error.errno, f"{self._layout}: cannot be read: {error.strerror}", self._layout) from error
+
+    def _refresh(self) -> None:
+        try:
+            size = os.stat(self._layout).st_size
+        except FileNotFoundError:
+            size = 0
+        if size < self._read_bytes:
+            raise self._broken("it is shorter than it was: was the cache deleted while it was in use?")
+        if size > self._read_bytes:
+            with open(self._layout, "rb") as file:
+                file.seek(self._read_bytes)
+                self._take(file.read())
 
     def _take(self, text: bytes) -> None:
         # A line without its end is being written, or its writer died.
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
-            word = line.strip().decode(errors="replace")
-            if self.ended is not None:
-                raise self._broken(f"{word!r} follows after {self.ended!r}")
-            if word in ("end", "cut"):
-                self.ended = word
-            elif word.isascii() and word.isdigit() and int(word) > self.end:
-                self.ends.append(int(word))
+            word = line.strip()
+            if self.ended is None and word in (b"end", b"cut"):
+                self.ended = word.decode()
+                self.at_end(self.end)
             else:
-                raise self._broken(f"line {len(self.ends) + 1} must be a number above {self.end}, got {word!r}")
+                self.ends.append(self._checked(word))
             self._read_bytes += len(line)
+
+    def _checked(self, word: bytes) -> int:
+        """The end of the next shard."""
+        got, most, ends = word[:40].decode(errors="backslashreplace"), self.metadata.shard_limits[0], self.ends
+        if self.ended is not None:
+            raise self._broken(f"{got!r} follows after {self.ended!r}")
+        end = int(word) if word.isdigit() and len(word) <= _DIGITS_MAX else 0
+        if end <= self.end or (most is not None and end > self.end + most):
+            to = "" if most is None else f" and at most {self.end + most}"
+            raise self._broken(f"line {len(ends) + 1} must be a number above {self.end}{to}, got {got!r}")
+        if most is not None and ends and self.end != most * len(ends):
+            raise self._broken(f"line {len(ends)} is not the last one, and must be {most * len(ends)}, got {self.end}")
+        return end
 
     def _broken(self, why: str) -> CacheError:
         error = CacheError(f"{self._layout}: {why}")
@@ -168,6 +197,22 @@ class CacheFolder:
         self.refresh()
         return self.ended is not None and all(map(self.there, range(len(self.ends))))
 
+    def open(self, number: int) -> Shard | None:
+        """A shard that is on disk; None where it is not, or somebody makes it. As `load` otherwise."""
+        shard = self._opened(number)
+        if shard is not None:
+            return shard
+        lock = self.try_lock(number, shared=True)
+        if lock is None:
+            return None
+        with lock:
+            return self.load(number)
+
+    def _opened(self, number: int) -> Shard | None:
+        """One that is open, or was: each read of it says whether the file is still the same."""
+        rows = self.rows.get(number)
+        return None if rows is None else Shard(rows.start, rows, rows.key, rows.path)
+
     def load(self, number: int) -> Shard | None:
         """A shard that is on disk; None where it is not. Needs a share in its lock.
 
@@ -175,13 +220,13 @@ class CacheFolder:
             CacheError: What is there is not that shard.
             ReadError: It cannot be read.
         """
+        shard = self._opened(number)
+        if shard is not None:
+            return shard
         start, end = self.span(number)
         path = self.path(start)
-        rows = self.rows.get(number)
-        if rows is not None:
-            return Shard(start, rows, rows.key, path)
         try:
-            shard = self._load(number, start, path)
+            shard = self._load(number, start, end - start, path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -200,21 +245,29 @@ class CacheFolder:
         error.filename = path
         return error
 
-    def _load(self, number: int, start: int, path: str) -> Shard:
+    def _load(self, number: int, start: int, count: int, path: str) -> Shard:
         if not os.path.exists(path + ".utix"):
             raise FileNotFoundError
         if self._limit is not None:
             # In memory: an open file would keep its place on the disk once it is evicted.
             return Shard(start, *read_whole(path, start), path)
-        rows = Rows.open(path, start)
-        while len(self.rows) >= self._open_max:
-            self.rows.pop(next(iter(self.rows)), None)
-        self.rows[number] = rows
+        rows = Rows(path, start, count)
+        with self._opening:
+            self.rows[number] = rows
+            self._all_rows.add(rows)
         return Shard(start, rows, rows.key, path)
 
     def forget(self, number: int) -> None:
         """Look at the file again before it is read next."""
-        self.rows.pop(number, None)
+        rows = self.rows.pop(number, None)
+        if rows is not None:
+            rows.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._opening:
+            for rows in self._all_rows:
+                rows.close()
 
     def store(self, number: int, shard: Shard, blobs: Sequence[Blob], *, evict: bool) -> bool:
         """Write a shard, and add it to the layout. Needs its lock. Whether there was room for it.

@@ -19,6 +19,8 @@ T = TypeVar("T")
 _NOT_THERE = object()
 _ATTEMPTS = 3
 """At a shard that somebody damages as often as we make it."""
+_IN_A_ROW = 3
+"""Shards that are entered in turn until all of them are taken to be wanted; by chance it is rarely more."""
 _TRIES = 10
 """At having all shards on disk, while others find some of them damaged."""
 
@@ -46,8 +48,8 @@ class LoadIt(LazySequence[Any]):
             in a list; with 0 each access gives a new one.
         max_workers: Threads that preload, and this one. With `iterator_thread_safe` also how
             many iterators there may be, at different places.
-        memory_limit: Bytes of all shards on disk, at most. The one that was not used for the
-            longest time is deleted. None for no limit.
+        memory_limit: Bytes of all shards on disk, at most, or such a size as ``"10gb"``. The one
+            that was not used for the longest time is deleted. None for no limit.
         preload_fn: Called with the loader and an index for each access; gives lists of indices,
             which threads bring into memory, one thread a list. None for no preloading.
         compression: ``"gzip"``, ``"lzma"``, ``"zlib"`` or None, for each item. A cache that
@@ -77,7 +79,7 @@ class LoadIt(LazySequence[Any]):
         max_shard_length: ShardLength = 512,
         max_cache_size: int = 128,
         max_workers: int = 3,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         preload_fn: Preload | None = preload_next_shard,
         *,
         compression: str | None = None,
@@ -95,7 +97,7 @@ class LoadIt(LazySequence[Any]):
         max_shard_length: ShardLength = "64mb",
         max_cache_size: int = 128,
         max_workers: int = 3,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         compression: str | None = None,
         preload_fn: Preload | None = preload_next_shard,
         preload_all_async: bool = False,
@@ -111,11 +113,13 @@ class LoadIt(LazySequence[Any]):
         self._options = options
         self._core = core = Core(options)
         weakref.finalize(self, core.close)
+        self._disk, self._memory = core.disk, core.memory
         # The shard used last, its items, and its number.
         self._last: Shard | None = None
         self._items: dict[int, Any] = {}
         self._number: int | None = None
-        self._direction = 1
+        # From which one to the next it went, and how often the same way.
+        self._direction, self._in_a_row = 1, 0
         self._keep = options.max_cache_size > 0
         self.preload_fn = options.preload_fn
         if options.info is not None:
@@ -164,58 +168,78 @@ class LoadIt(LazySequence[Any]):
 
     def _item(self, index: int) -> Any:
         if self._calls_out:
-            assert self._preload_fn is not None
-            try:
-                self._core.preload(self._preload_fn(self, index))
-            except (LookupError, StopIteration) as error:
-                # By itself it would be taken for the end of the items.
-                raise RuntimeError(f"preload_fn({index}): {type(error).__name__}: {error}") from error
+            self._call_out(index)
         item = self._items.get(index, _NOT_THERE)
         return self._find(index) if item is _NOT_THERE else item
 
+    def _call_out(self, index: int) -> None:
+        assert self._preload_fn is not None
+        try:
+            lists = self._preload_fn(self, index)
+            if not isinstance(lists, Iterable):
+                raise TypeError(f"preload_fn must give lists of indices, and gave {type(lists).__name__}")
+            self._core.preload(lists)
+        except (LookupError, StopIteration) as error:
+            # By itself it would be taken for the end of the items.
+            raise RuntimeError(f"preload_fn({index}): {type(error).__name__}: {error}") from error
+
     def _find(self, index: int) -> Any:
         """An item that is not among those of the shard used last, or not unpacked yet."""
-        core = self._core
-        number = bisect_right(core.disk.ends, index)
-        shard = core.memory.shards.get(number)
-        if shard is None or not shard.has(index):
-            shard = core.fetch(index)
-            number = core.disk.number(shard.start)
+        ends = self._disk.ends
+        number = bisect_right(ends, index)
+        shard = self._memory.shards.get(number)
+        # A known one that is on disk has all of its items.
+        if shard is None or ((shard.rows is None or number == len(ends)) and not shard.has(index)):
+            shard = self._core.fetch(index)
+            number = self._disk.number(shard.start)
         if number != self._number:
             self._enter(number, index, shard)
         item = shard.items.get(index, _NOT_THERE)
-        return self._unpack(shard, index) if item is _NOT_THERE else item
+        if item is not _NOT_THERE:
+            return item
+        try:
+            return shard.unpack(index, self._keep)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return self._mend(shard, index, error)
 
     def _enter(self, number: int, index: int, shard: Shard) -> None:
-        last, self._number = self._number, number
-        step = 1 if last is None else number - last
-        if self._last is not None:
-            self._last.let_go()
-        if last is not None and step in (-1, 1) and step == self._direction:
-            shard.read_ahead()
-        self._last = shard
-        self._items = shard.items
-        self._core.memory.touch(number)
-        self._direction = step
-        if self._preload_fn is preload_next_shard and self._direction in (-1, 1):
-            self._core.preload(preload_next_shard(self, index))
+        left, before = self._last, self._number
+        self._last, self._number, self._items = shard, number, shard.items
+        if left is not None and left.blobs is not left.rows:
+            left.let_go()
+        self._memory.touch(number, shard)
+        step = 1 if before is None else number - before
+        if step != self._direction:
+            self._direction, self._in_a_row = step, 0
+        if step in (-1, 1):
+            self._in_a_row += 1
+            if self._in_a_row >= _IN_A_ROW and before is not None:
+                shard.read_ahead()
+            if self._preload_fn is preload_next_shard:
+                # What is on disk is read ahead where it is gone through in order, and not by chance.
+                self._core.preload(preload_next_shard(self, index), advise=self._in_a_row > 1)
 
-    def _unpack(self, shard: Shard, index: int) -> Any:
-        for _ in range(_ATTEMPTS):
-            try:
-                return shard.unpack(index, self._keep)
-            except MemoryError:
-                raise
-            except Exception as error:
-                where = shard.path or "what create_it gave"
-                failure = CacheError(f"{where}: item {index} cannot be unpacked: {type(error).__name__}: {error}")
-                failure.filename = shard.path
-                failure.__cause__ = error
+    def _mend(self, shard: Shard, index: int, error: Exception) -> Any:
+        """An item whose shard is damaged: of that shard made anew."""
+        try:
+            for _ in range(_ATTEMPTS):
+                failure = _unpacking(shard, index, error)
                 # What comes from the iterator itself, and still cannot be unpacked, will not get better.
                 if not self._core.repair(shard) or isinstance(error, (ImportError, AttributeError)):
-                    raise failure from error
-            shard = self._core.fetch(index)
-        raise failure
+                    break
+                shard = self._core.fetch(index)
+                try:
+                    return shard.unpack(index, self._keep)
+                except MemoryError:
+                    raise
+                except Exception as again:
+                    error = again
+            raise failure from error
+        finally:
+            # Their tracebacks have this frame: they would keep each other, and the loader.
+            del failure, error
 
     def _next_shards(self, index: int) -> list[int]:
         """An index of each shard that is to be preloaded."""
@@ -227,7 +251,7 @@ class LoadIt(LazySequence[Any]):
             return []
         # What is not known yet is taken to be as long as what was seen last.
         begin = ends[number - 1] if number else 0
-        size = ends[-1] - (ends[-2] if len(ends) > 1 else 0) if ends else (self._core.shard_limits[0] or 1)
+        size = ends[-1] - (ends[-2] if len(ends) > 1 else 0) if ends else (self._disk.metadata.shard_limits[0] or 1)
         found = []
         for one in range(number, number + count):
             begin = ends[one] if one < len(ends) else begin + size
@@ -255,7 +279,7 @@ class LoadIt(LazySequence[Any]):
 
     def info(self) -> Any:
         """What `set_info` has stored; None where nothing is."""
-        return self._core.disk.metadata.load()["info"]
+        return self._core.disk.metadata.load().get("info")
 
     def set_info(self, info: Any) -> None:
         """Keep something with the cache.
@@ -313,6 +337,13 @@ class LoadIt(LazySequence[Any]):
         known = self._core.length
         count = f"{known:,} items" if known is not None else f"at least {self._core.disk.end:,} items"
         return f"<LoadIt {self.root_dir}, {count}>"
+
+
+def _unpacking(shard: Shard, index: int, error: Exception) -> CacheError:
+    where = shard.path or "what create_it gave"
+    failure = CacheError(f"{where}: item {index} cannot be unpacked: {type(error).__name__}: {error}")
+    failure.filename = shard.path
+    return failure
 
 
 def _reopened(options: Options) -> LoadIt:

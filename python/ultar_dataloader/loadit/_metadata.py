@@ -8,8 +8,8 @@ import os
 from typing import Any
 
 from .._errors import CacheError
-from ._options import Options
-from ._shard import KEYS
+from ._options import Options, shard_limits
+from ._packed import KEYS
 
 _FORMAT = "ultar_dataloader.loadit"
 _VERSION = 1
@@ -30,6 +30,7 @@ class Metadata:
         }
         self.compression: str | None = None
         self.max_shard_length: int | str = options.max_shard_length
+        self.shard_limits = shard_limits(options.max_shard_length)
 
     def exists(self) -> bool:
         return os.path.exists(self._path)
@@ -50,22 +51,26 @@ class Metadata:
                 found = json.load(file)
         except FileNotFoundError:
             raise self._error("there is no cache here, and no create_it to make one") from None
-        except (OSError, ValueError) as error:
-            raise self._error(f"cannot be read: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._error(f"cannot be read, and should be JSON: {error}") from error
         if not isinstance(found, dict) or found.get("format") != _FORMAT:
             raise self._error("this folder is the cache of something else: choose another root_dir")
-        if found.get("version") != _VERSION:
-            raise self._error(f"version {found.get('version')!r} of a cache, and only {_VERSION} is known")
-        if found.get("compression") not in KEYS:
-            raise self._error(f"compression {found.get('compression')!r} is not known")
-        self.compression = found["compression"]
-        self.max_shard_length = found["max_shard_length"]
+        version, compression = found.get("version"), found.get("compression", "none at all")
+        if version != _VERSION or isinstance(version, bool):
+            raise self._error(f"version {version!r} of a cache, and only {_VERSION} is known")
+        if not isinstance(compression, str | None) or compression not in KEYS:
+            raise self._error(f"compression must be one of {', '.join(map(repr, KEYS))}, got {compression!r}")
+        try:
+            self.shard_limits = shard_limits(found.get("max_shard_length"))
+        except (TypeError, ValueError) as error:
+            raise self._error(str(error)) from error
+        self.compression, self.max_shard_length = compression, found["max_shard_length"]
         return found
 
     def set_info(self, info: Any) -> None:
         try:
             json.dumps(info)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"info must be what JSON can hold: {error}") from error
         self._write({**self.load(), "info": info})
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ._shard import KEYS
+from ._packed import KEYS
 
 Path = str | os.PathLike[str]
 Source = Callable[[], Iterable[Any]] | Iterable[Any]
 Preload = Callable[[Any, int], Iterable[Iterable[int]]]
 ShardLength = int | str | None
 
-_SIZE = re.compile(r"(\d+)\s*(b|kb|mb|gb)", re.ASCII | re.IGNORECASE)
-_UNITS = {"b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
+_SIZE = re.compile(r"(\d{1,18})\s*(b|kb|mb|gb|tb)", re.ASCII | re.IGNORECASE)
+_UNITS = {"b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30, "tb": 2**40}
 
 
 def preload_next_shard(loader: Any, idx: int) -> list[list[int]]:
@@ -48,18 +48,24 @@ class Options:
     mode: int
 
 
-def shard_limits(length: int | str) -> tuple[int | None, int | None]:
+def shard_limits(length: object) -> tuple[int | None, int | None]:
     """The most items, or bytes, of a shard.
 
     Raises:
+        TypeError: It is neither a number nor a text.
         ValueError: It is neither a number from 1 nor a size.
     """
     if isinstance(length, str):
-        match = _SIZE.fullmatch(length.strip())
-        if match is None or int(match[1]) == 0:
-            raise ValueError(f"max_shard_length must be a number of items, or a size such as '64mb', got {length!r}")
-        return None, int(match[1]) * _UNITS[match[2].lower()]
+        return None, _size("max_shard_length", "a number of items", length, 1)
     return _whole("max_shard_length", length, 1), None
+
+
+def _size(name: str, instead: str, text: str, least: int) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    count = int(match[1]) * _UNITS[match[2].lower()] if match else -1
+    if count < least:
+        raise ValueError(f"{name} must be {instead}, or a size such as '64mb', got {text!r}")
+    return count
 
 
 def options_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Options:
@@ -95,7 +101,7 @@ def _first(
     max_shard_length: ShardLength = 512,
     max_cache_size: int = 128,
     max_workers: int = 3,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     preload_fn: Preload | None = preload_next_shard,
     **more: Any,
 ) -> Options:
@@ -117,7 +123,7 @@ def _later(
     max_shard_length: ShardLength = "64mb",
     max_cache_size: int = 128,
     max_workers: int = 3,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     compression: str | None = None,
     preload_fn: Preload | None = preload_next_shard,
     preload_all_async: bool = False,
@@ -147,7 +153,7 @@ def _later(
         max_shard_length=max_shard_length,
         max_cache_size=_whole("max_cache_size", max_cache_size, 0),
         max_workers=_whole("max_workers", max_workers, 1),
-        memory_limit=None if memory_limit is None else _whole("memory_limit", memory_limit, 0),
+        memory_limit=_limit(memory_limit),
         preload_fn=preload_fn,
         compression=compression,
         preload_all_async=bool(preload_all_async),
@@ -179,6 +185,12 @@ def _whole(name: str, value: object, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def _limit(value: object) -> int | None:
+    if isinstance(value, str):
+        return _size("memory_limit", "a number of bytes", value, 0)
+    return None if value is None else _whole("memory_limit", value, 0)
 
 
 def _refuse(name: str, wanted: str, value: object) -> NoReturn:

@@ -15,7 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CacheError
-from ._shard import BLOCK, Shard, pack
+from ._packed import BLOCK, pack
+from ._shard import Shard
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -69,6 +70,7 @@ class Producer:
                     self._drop()
         finally:
             self._drop()
+            crew.leave(self)
 
     def _go_back_for(self, request: Request) -> None:
         """For one who wants all shards: to the start, where one is missing that was passed already."""
@@ -168,7 +170,7 @@ class Producer:
     def _fill(self, shard: Shard, blobs: list[bytes], end: int | None, last: bool) -> str | None:
         """Pack items. Whether, and how, the iterator ended there."""
         core, crew = self._core, self._crew
-        items_max, bytes_max = core.shard_limits
+        items_max, bytes_max = core.disk.metadata.shard_limits
         size = 0
         while end is None or self.at < end:
             if end is None and (self.at == core.length_given or len(blobs) == items_max):
