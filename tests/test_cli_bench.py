@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,7 +89,8 @@ def test_a_table_and_one_line_that_says_what_bounds(shard: Path, command: Comman
     done = command("bench", shard.name, "--seconds", 0.1)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("50 rows, ") and " from 1 file; io=" in lines[0]
+    # A machine that is very busy comes less far in a tenth of a second.
+    assert re.match(r"(50 rows|the first \d+ rows?), .* from 1 file; io=", lines[0])
     assert [line for line in lines if line.startswith(tuple(TITLES.values()))] == lines[3:8]
     assert len(lines) == 10 and lines[9].startswith(("bound by ", "too little data to tell: 50 rows, "))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import threading
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import ultar_dataloader as ultar
 from ultar_dataloader import CacheError, LoadIt
 from ultar_dataloader._native import read_item
+from ultar_dataloader.loadit._locks import LockFile
 
 from .support import ITEMS, PER_SHARD, Made
 
@@ -92,6 +94,17 @@ class TestDamage:
             rows.close()
         assert alone[53] == ITEMS[53] * 2 and alone[50] == ITEMS[50] * 2
 
+    def test_others_that_look_at_a_damaged_shard_are_waited_for(self, full: Path) -> None:
+        DAMAGES["payload"](full / "shards/000000000050.tar")
+        lock = LockFile(str(full / "lock"), 0o644).try_lock(1 + 5, shared=True)
+        assert lock is not None
+        end = threading.Timer(0.1, lock.close)
+        end.start()
+        try:
+            assert LoadIt(Made(), full, preload_fn=None)[53] == ITEMS[53]
+        finally:
+            end.join()
+
     def test_a_line_that_was_not_finished(self, tmp_path: Path) -> None:
         with LoadIt(Made(), tmp_path, PER_SHARD, preload_fn=None) as loader:
             assert loader[15] == ITEMS[15]
@@ -143,7 +156,8 @@ WRONG_PLACES: dict[str, Callable[[array[int]], object]] = {
     "an offset of zero": _put(4, 0),
     "a size beyond all memory": _put(5, 2**62),
     "the largest size": _put(5, 2**64 - 1),
-    "a size in the same block": _put(5, 1021),
+    "a size that is too small by one": lambda places: places.__setitem__(5, places[5] - 1),
+    "a size that is too large by one": lambda places: places.__setitem__(5, places[5] + 1),
     "swapped offsets": lambda places: _swap(places, 4, 6),
     "swapped sizes": lambda places: _swap(places, 5, 7),
     "items in another order": lambda places: _in_order(places, [*places[3::2], places[1]]),
@@ -167,6 +181,10 @@ def growing_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+FITTING = ("items in another order", "a size that is too small by one", "a size that is too large by one")
+"""They could be those of the tar, so that only the items show that they are not."""
+
+
 class TestPlaces:
     """The offsets beside a shard: whatever they say, an item is that item."""
 
@@ -177,15 +195,20 @@ class TestPlaces:
     ) -> None:
         root = Path(shutil.copytree(growing_cache, tmp_path / "cache"))
         path = root / "shards/000000000006.tar.places"
-        places = array("Q", path.read_bytes())
+        right = path.read_bytes()
+        places = array("Q", right)
         WRONG_PLACES[wrong](places)
-        path.write_bytes(places.tobytes())
+        damaged = places.tobytes()
+        path.write_bytes(damaged)
         items = growing()
         alone, anew = LoadIt(root, memory_limit=limit), LoadIt(lambda: 1 / 0, root, memory_limit=limit)
         for loader in (alone, anew):
+            assert path.read_bytes() == damaged
             for i in (8, 11, 6, 7, 10, 9, 3, 17):
                 assert loader[i] == items[i]
             assert list(loader) == items
+        # Whoever may write puts it right.
+        assert limit or wrong in FITTING or path.read_bytes() == right
 
     def test_an_item_is_read_as_a_whole_or_not_at_all(self, growing_cache: Path) -> None:
         """The native part of it."""

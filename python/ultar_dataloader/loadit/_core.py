@@ -146,18 +146,33 @@ class Core:
             self.crew.deliver(shard)
         return shard
 
-    def repair(self, shard: Shard) -> bool:
-        """Forget a shard that cannot be unpacked. Whether it can be made anew."""
+    def repair(self, shard: Shard, index: int) -> bool:
+        """Delete a shard with an item that cannot be unpacked. Whether it can be made anew."""
         number = self.disk.number(shard.start)
         self.memory.discard(number, shard)
         self.disk.forget(number)
         if self.options.create_it is None or shard.path is None or number == len(self.disk.ends):
             return False
-        lock = self.disk.try_lock(number)
-        if lock is not None:  # Else somebody makes it, or looks at it and will find the same.
-            with lock:
+        while (lock := self.disk.try_lock(number)) is None:
+            self.crew.check_open()
+            time.sleep(_POLL_S)
+        with lock:
+            # Somebody else who found the same may have made it anew.
+            if not self._gives(number, index):
                 self.disk.drop(number)
         return True
+
+    def _gives(self, number: int, index: int) -> bool:
+        """Whether an item can be read from disk, and unpacked."""
+        try:
+            shard = self.disk.load(number)
+            if shard is not None:
+                shard.unpack(index, keep=False)
+        except MemoryError:
+            raise
+        except Exception:
+            return False
+        return shard is not None
 
     def _ready(self, index: int, advise: bool) -> bool:
         """Whether preloading an item by a thread would bring nothing."""

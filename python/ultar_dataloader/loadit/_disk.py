@@ -48,6 +48,7 @@ class CacheFolder:
         self._layout = os.path.join(self.root, "layout")
         self._mode = options.mode
         self._limit = options.memory_limit
+        self._makes = options.create_it is not None
         self._locks = LockFile(os.path.join(self.root, "lock"), options.mode)
         self.metadata = Metadata(self.root, options)
         self.ends: list[int] = []
@@ -252,6 +253,8 @@ class CacheFolder:
             # In memory: an open file would keep its place on the disk once it is evicted.
             return Shard(start, *read_whole(path, start), path)
         rows = Rows(path, start, count)
+        if self._makes and not rows.noted:
+            self._note(path, rows.places)
         with self._opening:
             self.rows[number] = rows
             self._all_rows.add(rows)
@@ -318,6 +321,12 @@ class CacheFolder:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary + suffix)
             raise
+
+    def _note(self, path: str, places: array[int]) -> None:
+        """Write the places of a shard that somebody has copied without them, or damaged."""
+        with contextlib.suppress(OSError), self._locks.lock(0):  # It would only save time.
+            self._write_file(f"{path}.tmp.places", [places.tobytes()])
+            os.rename(f"{path}.tmp.places", f"{path}.places")
 
     def _write_file(self, path: str, pieces: Iterable[Blob]) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, self._mode)

@@ -227,7 +227,7 @@ class LoadIt(LazySequence[Any]):
             for _ in range(_ATTEMPTS):
                 failure = _unpacking(shard, index, error)
                 # What comes from the iterator itself, and still cannot be unpacked, will not get better.
-                if not self._core.repair(shard) or isinstance(error, (ImportError, AttributeError)):
+                if not self._core.repair(shard, index) or isinstance(error, (ImportError, AttributeError)):
                     break
                 shard = self._core.fetch(index)
                 try:

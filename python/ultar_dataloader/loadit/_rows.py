@@ -57,8 +57,10 @@ class Rows:
         self.key = known.get(name, "")
         self._name = b"%012d" + self.key.encode() + b"\0"
         places = self._noted() if name in known else None
-        # Offset and size of each item.
-        self._places = self._found() if places is None else places
+        self.noted = places is not None
+        """Whether the file beside the tar has the places."""
+        self.places = self._found() if places is None else places
+        """Offset and size of each item, and the size of the tar."""
         _keep(self)
 
     def _noted(self) -> array[int] | None:
@@ -90,14 +92,14 @@ class Rows:
         return self._count
 
     def __getitem__(self, place: int) -> Blob:
-        at, places, file = 2 * place, self._places, self._file or self._open()
+        at, places, file = 2 * place, self.places, self._file or self._open()
         # A copy, not a mapping: a file that is cut short meanwhile is an error then.
         blob = read_item(file.descriptor, places[at], places[at + 1], self.start + place, self.key)
         return self._read(place, again=True) if blob is None else blob
 
     def _read(self, place: int, again: bool) -> Blob:
         """The same for what is not as usual: much at once, or another file than it was."""
-        offset, size = self._places[2 * place : 2 * place + 2]
+        offset, size = self.places[2 * place : 2 * place + 2]
         file, pieces, left = self._file or self._open(), [], BLOCK + size
         # The kernel gives 2 GiB at once, at most.
         while left and (data := os.pread(file.descriptor, left, offset + size - left)):
@@ -109,13 +111,13 @@ class Rows:
         if again:
             with contextlib.suppress(ValueError):
                 # It was made anew while it was closed here, or the noted places are of another tar.
-                self._places = self._found()
+                self.places = self._found()
                 self._file = None
                 return self._read(place, again=False)
         raise self._not_there(place, left)
 
     def _not_there(self, place: int, missing: int) -> ReadError:
-        offset, size = self._places[2 * place], self._places[2 * place + 1]
+        offset, size = self.places[2 * place], self.places[2 * place + 1]
         why = f"should have item {self.start + place} at offset {offset}, and has something else there"
         if missing:
             why = f"wanted {size} bytes at offset {offset}, got {max(0, size - missing)}"
