@@ -19,12 +19,14 @@ def make_dataset(folder: Path, rows: int = ROWS, first: int = 0, cuts: Sequence[
     """Rows with their number under `.id`, in several shards."""
     edges = [0, *cuts, rows]
     for number, (start, stop) in enumerate(pairwise(edges)):
-        samples = {
-            f"s{i:03}": {".id": b"%d" % i, ".bin": bytes([i % 256]) * (i * 37 % 400)}
-            for i in range(first + start, first + stop)
-        }
+        samples = {f"s{i:03}": {".id": b"%d" % i, ".bin": payload_of(i)} for i in range(first + start, first + stop)}
         write_tar(folder / f"train-{number:06}.tar", samples)
     return Dataset(folder)
+
+
+def payload_of(i: int) -> bytes:
+    """What row `i` has under `.bin`."""
+    return bytes([i % 256]) * (i * 37 % 400)
 
 
 def number(row: LoadedRow) -> int:

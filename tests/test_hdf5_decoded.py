@@ -201,6 +201,20 @@ def test_a_damaged_chunk_costs_its_rows_only(
         list(ultar.Dataset(shard))
 
 
+def test_two_chunks_of_one_place_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=IMAGES, chunks=(8, 20, 30), compression="gzip")
+    ultar.index(path)
+    key = np.array([24, 0, 0, 0], "<u8").tobytes()  # The place of a chunk, as the file has it.
+    raw = path.read_bytes()
+    assert raw.count(key) == 1
+    path.write_bytes(raw.replace(key, bytes(len(key))))
+    dataset = ultar.Dataset(path, "require")
+    with pytest.raises(ultar.ReadError, match=r"dataset x, row 3: .* there are two chunks \(0, 0, 0\)"):
+        dataset[3]
+
+
 def test_a_file_that_is_changed_in_use_is_noticed(shard: Path) -> None:
     dataset = ultar.Dataset(shard).select([".gzip", ".lzf"])
     assert dataset[0]["gzip"] == IMAGES[0].tobytes()
@@ -305,6 +319,14 @@ def test_reading_names_the_extra(shard: Path, monkeypatch: pytest.MonkeyPatch) -
     assert ultar.Dataset(shard).select([".plain"])[3]["plain"] == IMAGES[3].tobytes()
     with pytest.raises(ultar.ReadError, match=r"needs h5py: pip install 'ultar-dataloader\[hdf5\]'"):
         ultar.Dataset(shard)[3]
+
+
+def test_the_command_knows_them(shard: Path, command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    assert command("index", shard).returncode == 0
+    assert ".lzf" in command("inspect", shard).stdout
+    ran = command("bench", shard)
+    assert ran.returncode != 0 and "its rows are decoded, so no bare reads give the same" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_an_object_in_a_store(

@@ -249,6 +249,15 @@ def test_shards_damaged_under_way(tmp_path: Path, io: Any, access: Any, skip: bo
                     assert bytes(payload) == contents[name][key]
 
 
+def test_many_rows_that_cannot_be_read_take_few_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make_dataset(tmp_path, rows=300, cuts=(90, 180)).stream().options(on_error="skip")
+    os.truncate(tmp_path / "train-000001.tar", 0)
+    begun, begin = [], Dataset._pipeline
+    monkeypatch.setattr(Dataset, "_pipeline", lambda *args, **options: begun.append(args) or begin(*args, **options))
+    assert [number(row) for row in rows] == [*range(90), *range(180, 300)]
+    assert len(begun) <= 3
+
+
 def collect(stream: Stream, results: Any) -> None:
     results.put([flat([batch]) for batch in stream])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from streams import full_order, ids, interleaved, make_dataset, number
 
@@ -23,6 +23,9 @@ from ultar_dataloader._stream.draws import BLOCK, Draws
     weights=st.lists(st.floats(0.01, 100), min_size=4, max_size=4),
     seed=st.integers(0, 2**53),
 )
+# A source that is drawn less than once in a block.
+@example([1970, 2, 1104], [46.0, 0.015625, 25.75, 1.0], 0)
+@example([1969, 2, 1104], [46.0, 0.015625, 25.75, 1.0], 0)
 def test_the_schedule(lengths: list[int], weights: list[float], seed: int) -> None:
     draws = Draws(lengths, weights[: len(lengths)], seed, "all")
     assert draws.count == sum(lengths)

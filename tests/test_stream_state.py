@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import ROWS, flat, full_order, interleaved, make_dataset, number
+from streams import ROWS, flat, full_order, interleaved, make_dataset, number, payload_of
 
-from ultar_dataloader import Dataset, Stream
+from ultar_dataloader import Dataset, LoadedRow, Stream
 
 COUNTS = st.integers(1, 9)
-BACKENDS = st.sampled_from(["uring", "threads"])
+READING = st.fixed_dictionaries(
+    {
+        "io": st.sampled_from(["uring", "threads"]),
+        "access": st.sampled_from(["read", "mmap", "direct"]),
+        "threads": st.integers(1, 3),
+        "prefetch_rows": st.sampled_from([1, 5, 1000]),
+    }
+)
+HOW = st.sampled_from(["function", "rows", "views", "arrays"])
 
 
 def through_json(state: dict[str, Any]) -> dict[str, Any]:
@@ -27,35 +36,73 @@ def take(stream: Stream, steps: int) -> list[Any]:
     return [next(it) for _ in range(steps)]
 
 
-@settings(deadline=None, max_examples=60)
+def as_told(stream: Stream, how: str, batch: int, parallel: int) -> Stream:
+    """Batches of the same rows, made in one of several ways."""
+    if how == "function":
+        return stream.map(LoadedRow.to_dict, parallel).batch(batch)
+    if how == "rows":
+        return stream.batch(batch, collate=list)
+    if how == "views":
+        return stream.batch(batch)
+    return stream.batch(batch, collate={".id": ("u1", (None,)), ".bin": ("u1", (None,))})
+
+
+def exact(batch: Any) -> list[int]:
+    """The rows of a batch, each with the bytes that it has to have."""
+    if isinstance(batch, list):
+        batch = {key: [row[key] for row in batch] for key in (".id", ".bin")}
+    columns = [pieces(batch[key]) for key in (".id", ".bin")]
+    for name, payload in zip(*columns, strict=True):
+        assert payload == payload_of(int(name))
+    return [int(name) for name in columns[0]]
+
+
+def pieces(values: Any) -> list[bytes]:
+    if isinstance(values, list):
+        return [bytes(value) for value in values]
+    data, offsets = bytes(values.values), list(memoryview(values.offsets))
+    return [data[start:stop] for start, stop in pairwise(offsets)]
+
+
+@settings(deadline=None, max_examples=80)
 @given(
     n=st.integers(0, ROWS),
     seed=st.one_of(st.none(), st.integers(0, 5)),
     window=st.one_of(st.none(), st.integers(1, 80)),
     tail=st.sampled_from(["repeat", "drop"]),
-    legs=st.lists(st.tuples(st.integers(1, 5), COUNTS, st.floats(0, 1), st.integers(0, 2)), min_size=1, max_size=4),
-    io=BACKENDS,
+    legs=st.lists(
+        st.tuples(
+            st.integers(1, 5),
+            COUNTS,
+            st.floats(0, 1),
+            st.sampled_from([0, 1, 2, "auto"]),
+            READING,
+            HOW,
+            st.integers(1, 3),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
 )
 def test_any_way_through_an_epoch(
-    dataset: Dataset, n: int, seed: int | None, window: int | None, tail: Any, legs: list[Any], io: str
+    dataset: Dataset, n: int, seed: int | None, window: int | None, tail: Any, legs: list[Any]
 ) -> None:
-    """Legs with ranks, batches and prefetching of their own, each from the state of the one before."""
+    """Legs with ranks, batches, ways to read and prefetching of their own, each from the state of the one before."""
     ds = dataset[:n]
-    rows = ds.options(io=io) if seed is None else ds.shuffle(seed, window=window).options(io=io)
+    rows = ds.stream() if seed is None else ds.shuffle(seed, window=window)
     order = full_order(n, seed, 0, window if seed is not None else None)
     state: dict[str, Any] | None = None
     seen: list[int] = []
-    for i, (world, batch, part, depth) in enumerate(legs):
+    for i, (world, batch, part, depth, reading, how, parallel) in enumerate(legs):
         last = i == len(legs) - 1
         kind: Any = "drop" if tail == "drop" and last else "repeat"
-        streams = [
-            rows.shard(rank, world, tail=kind).map(number, 1).batch(batch).prefetch(depth) for rank in range(world)
-        ]
+        told = [rows.options(**reading).shard(rank, world, tail=kind) for rank in range(world)]
+        streams = [as_told(stream, how, batch, parallel).prefetch(depth) for stream in told]
         for stream in streams:
             if state is not None:
                 stream.load_state_dict(state)
         if last:
-            batches = interleaved([list(stream) for stream in streams])
+            batches = interleaved([[exact(one) for one in stream] for stream in streams])
             rest = [row for step in batches for row in step]
             left = order[len(seen) :]
             if tail == "drop":
@@ -67,7 +114,7 @@ def test_any_way_through_an_epoch(
             continue
         # Whole steps, and no further than rows last without repeats.
         steps = int(part * ((n - len(seen)) // (world * batch)))
-        heads = [take(stream, steps) for stream in streams]
+        heads = [list(map(exact, take(stream, steps))) for stream in streams]
         seen += [row for step in interleaved(heads) for row in step]
         states = [through_json(stream.state_dict()) for stream in streams]
         assert all(one == states[0] for one in states), "ranks disagree"

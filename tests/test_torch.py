@@ -308,7 +308,11 @@ def test_batches_of_the_loader_are_exact_for_as_many_workers(dataset: Dataset) -
 
 def test_states_of_something_else_are_refused(dataset: Dataset) -> None:
     adapted = IterableDataset(dataset.shuffle(seed=2).batch(4))
-    for state in ({}, {"_snapshot": {"_worker_snapshots": {"worker_0": {"x": 1}}}}):
+    for state in (
+        {},
+        {"_snapshot": 3},
+        *({"_snapshot": {"_worker_snapshots": wrong}} for wrong in ({"w": {"x": 1}}, [1])),
+    ):
         with pytest.raises(ValueError, match="not the state of a StatefulDataLoader"):
             adapted.stream_state(state)
     with pytest.raises(TypeError, match="not list"):
@@ -321,6 +325,11 @@ def test_states_of_something_else_are_refused(dataset: Dataset) -> None:
     next(iterator)
     state = loader.state_dict()
     assert adapted.stream_state(state)["position"] == 8
+    for name, wrong in (("epoch", None), ("epoch", 2**53), ("position", "8"), ("position", 61), ("worker", [0, 0, 1])):
+        changed = json.loads(json.dumps(state))
+        changed["_snapshot"]["_worker_snapshots"]["worker_1"]["dataset_state"][name] = wrong
+        with pytest.raises((ValueError, TypeError), match=f"{name} |worker|in turn"):
+            adapted.stream_state(changed)
     # PyTorch would begin anew with a third worker, and go on with the others.
     third = dataset.shuffle(seed=2).batch(4).share(1, 3)
     with pytest.raises(ValueError, match="that of worker 1 of 2, and this is worker 1 of 3"):

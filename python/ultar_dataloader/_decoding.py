@@ -113,11 +113,6 @@ class _One(Generic[_T]):
         self.value: _T | None = None
         self.failure: BaseException | None = None
 
-    def get(self) -> _T:
-        if self.failure is not None:
-            raise self.failure
-        return self.value  # type: ignore[return-value]
-
 
 class _Kept(Generic[_T]):
     """Values, made once for all who want them at a time, and kept while there is room."""
@@ -131,19 +126,29 @@ class _Kept(Generic[_T]):
         self._made = 0
 
     def get(self, key: Hashable, cost: int, make: Callable[[], _T]) -> _T:
+        one = self._one(key, cost, make)
+        failure = one.failure
+        if failure is None:
+            return one.value  # type: ignore[return-value]
+        try:
+            raise failure
+        finally:
+            del one, failure  # Else they keep each other, and open files, until garbage is collected.
+
+    def _one(self, key: Hashable, cost: int, make: Callable[[], _T]) -> _One[_T]:
         with self._changed:
             found = self._all.get(key)
             if found is not None:
                 self._all.move_to_end(key)
                 self._changed.wait_for(lambda: found.is_over)
-                return found.get()
+                return found
             one = self._all[key] = _One(cost)
             self._changed.wait_for(lambda: self._made == 0 or self._made + cost <= self._room)
             self._made += cost
         try:
             one.value = make()
         except BaseException as error:
-            one.failure = error
+            one.failure = error.with_traceback(None)
         with self._changed:
             self._made -= cost
             one.is_over = True
@@ -153,7 +158,7 @@ class _Kept(Generic[_T]):
             else:
                 del self._all[key]
             self._changed.notify_all()
-        return one.get()
+        return one
 
     def _make_room(self, newest: Hashable) -> None:
         while self._kept > self._room:

@@ -56,6 +56,7 @@ class _Servers:
         self._decoding = decoding
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._process = os.getpid()
         _all.add(self)
 
     def is_started(self) -> bool:
@@ -109,6 +110,8 @@ class _Servers:
                 native.fail(number, errno.EIO, f"{type(error).__name__}: {error}", 0)
 
     def close(self) -> None:
+        if self._process != os.getpid():
+            return  # In the child of a fork: whoever had the locks is not here.
         self._stores.ending.set()
         self._native.close()
 
@@ -119,7 +122,8 @@ _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @atexit.register
-def _end() -> None:
+def end() -> None:
+    """Have servers end, if they do so soon."""
     for one in list(_all):
         one.close()
     until = time.monotonic() + _END_SECONDS

@@ -28,7 +28,11 @@ def is_as_numpy_has_it(dataset: Any) -> bool:
 
 
 class Chunks:
-    """Where the chunks of a dataset are. Asking h5py for one of them looks through all."""
+    """Where the chunks of a dataset are. Asking h5py for one of them looks through all.
+
+    Raises:
+        ValueError: The dataset has two of one place: the file is damaged.
+    """
 
     def __init__(self, dataset: Any) -> None:
         np = _optional.need("numpy", "hdf5", "HDF5")
@@ -41,10 +45,14 @@ class Chunks:
         self.sizes = np.zeros(self.grid if self.is_kept else 0, np.uint64)
         """In bytes, in the file; 0 where there is no chunk, or one that some filter left out."""
 
+        twice: list[tuple[int, ...]] = []
+
         def note(info: Any) -> None:
             place = tuple(at // step for at, step in zip(info.chunk_offset, steps, strict=True))
             # A dataset that was made smaller may have more than its shape.
             if not info.filter_mask and all(at < count for at, count in zip(place, self.grid, strict=True)):
+                if self.sizes[place] != 0:
+                    twice.append(place)
                 self.offsets[place], self.sizes[place] = info.byte_offset, info.size
 
         if not self.is_kept:
@@ -54,6 +62,8 @@ class Chunks:
         else:
             for i in range(identity.get_num_chunks()):
                 note(identity.get_chunk_info(i))
+        if twice:
+            raise ValueError(f"there are two chunks {twice[0]}")
 
     def are_all_there(self) -> bool:
         return self.is_kept and bool(self.sizes.all())

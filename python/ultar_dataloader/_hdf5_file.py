@@ -14,6 +14,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 from . import _optional
@@ -72,9 +73,8 @@ class File:
     """
 
     def __init__(self, path: str, stores: Stores | None) -> None:
-        global _lock_of_h5py
         h5py = _optional.need("h5py", "hdf5", f"{path}: reading HDF5")
-        _lock_of_h5py = h5py._objects.phil
+        _prepare_for_the_end()
         self.path = path
         try:
             self.source: Source = Object(path, stores) if stores is not None and is_url(path) else Local(path)
@@ -186,7 +186,7 @@ class File:
 
     def failed(self, what: str, error: Exception) -> Exception:
         """The exception for one of h5py's, or of what it read from."""
-        failure = self._reading.failure
+        failure, self._reading.failure = self._reading.failure, None
         if failure is not None:
             return ReadError(failure.number or None, f"{self.path}: {failure.text}", self.path)
         return error if isinstance(error, ShardFormatError) else bad(self.path, f"{what}: {error}")
@@ -203,21 +203,28 @@ class File:
 
 
 _all: weakref.WeakSet[File] = weakref.WeakSet()
-_lock_of_h5py: Any = None
-"""Which whoever calls the HDF5 library has; null as long as we do not."""
 
 
-@atexit.register
+@cache
+def _prepare_for_the_end() -> None:
+    """What is registered last is called first, and h5py's own handler has no regard for threads."""
+    from . import _fetching
+
+    atexit.register(_end)
+    atexit.unregister(_fetching.end)
+    atexit.register(_fetching.end)
+
+
 def _end() -> None:
     """Have nobody in the HDF5 library when Python ends, and nothing open.
 
     A thread that Python stops there would leave it in pieces, and it closes at last what is open,
     by calling Python that is no more.
     """
-    if _lock_of_h5py is not None:
-        _lock_of_h5py.acquire()  # For good.
-        for file in list(_all):
-            file.close()
+    # For good. Whoever calls the library has this lock.
+    _optional.need("h5py", "hdf5", "HDF5")._objects.phil.acquire()
+    for file in list(_all):
+        file.close()
 
 
 def bad(path: str, text: str) -> ShardFormatError:

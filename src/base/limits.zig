@@ -27,8 +27,13 @@ pub const remote_gap_max = 256 * 1024;
 pub const remote_group_bytes_target = 2 * 1024 * 1024;
 pub const remote_read_bytes_max = 8 * 1024 * 1024;
 /// From here on an offset is no place in a file, but in what is decoded of it when it is
-/// asked for: beyond any file, and a number that Lua holds exactly.
+/// asked for: beyond any file, and up to the largest number that Lua holds exactly.
 pub const decoded_offset_min = 1 << 52;
+
+pub fn isDecoded(offset: u64) bool {
+    return offset >= decoded_offset_min and offset < lua_integer_max;
+}
+
 /// Answers from here on stay where they are; smaller ones are copied, which costs less
 /// than to keep the books of who has them.
 pub const remote_lent_bytes_min = 32 * 1024;

@@ -146,7 +146,7 @@ const Opening = struct {
     fn isDecoded(index: *const Index) bool {
         if (index.count == 0) return false;
         const first = index.record(0);
-        for (first.offsets) |offset| if (first.offset +| offset >= limits.decoded_offset_min) return true;
+        for (first.offsets) |offset| if (limits.isDecoded(first.offset +| offset)) return true;
         return false;
     }
 
@@ -210,7 +210,7 @@ pub fn release(dataset: *Dataset) void {
 
 /// Whether bytes of a shard are had from who serves stores.
 pub fn isFetched(dataset: *const Dataset, shard: u32, offset: u64) bool {
-    return dataset.shards.items[shard].is_remote or offset >= limits.decoded_offset_min;
+    return dataset.shards.items[shard].is_remote or limits.isDecoded(offset);
 }
 
 /// Where a row, which is below `count`, lies. `near` is a guess at its shard.

@@ -203,7 +203,7 @@ pub fn addEntry(engine: *Engine, of: *OpenFile, key: []const u8, offset: u64, si
         engine.dropped_entries += 1;
         return;
     }
-    const file = if (offset < limits.decoded_offset_min) of else try fetching.decodedOf(engine, of);
+    const file = if (limits.isDecoded(offset)) try fetching.decodedOf(engine, of) else of;
     const group = try engine.buildingGroup();
     try group.useFile(file);
     try group.entries.append(engine.gpa, .{

@@ -46,6 +46,8 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, with this package and this folder."""
     preamble = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); config = {dict(config or {})!r}\n"
+    # What Python 3.12 and later say of each fork with threads, which is what some tests are about.
+    preamble += "import warnings; warnings.filterwarnings('ignore', '.*multi-threaded.*fork', DeprecationWarning)\n"
     if access := os.environ.get("ULTAR_TEST_ACCESS"):  # As in conftest.py.
         preamble += (
             f"import ultar_dataloader; ultar_dataloader.DataLoader.__init__.__kwdefaults__['access'] = {access!r}\n"

@@ -8,7 +8,6 @@ their weights: that begins a new *stretch*.
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -40,8 +39,9 @@ class _Stretch:
 
     def drawn(self, blocks: int) -> list[int]:
         """How often each was drawn in so many whole blocks."""
-        cuts = [bound * blocks * BLOCK // _ONE for bound in self.bounds]
-        return [high - low for low, high in itertools.pairwise(cuts)]
+        counts: list[int] = []
+        _divide(blocks * BLOCK, self.bounds, 0, len(self.sources), counts)
+        return counts
 
     def block(self, number: int) -> list[int]:
         """Whose each draw of a block is: places in `sources`."""
@@ -130,6 +130,21 @@ class Draws:
             draws.append(counts[mine])
             counts[mine] += 1
         return sources, draws
+
+
+def _divide(count: int, bounds: Sequence[int], first: int, stop: int, counts: list[int]) -> None:
+    """Divide draws among sources by their weights: between the two halves of them, and so on.
+
+    One draw more is one more for one of them and changes nothing for the others, which rounding
+    each of many shares by itself would not give.
+    """
+    if stop - first == 1:
+        counts.append(count)
+        return
+    middle = (first + stop) // 2
+    left = count * (bounds[middle] - bounds[first]) // (bounds[stop] - bounds[first])
+    _divide(left, bounds, first, middle, counts)
+    _divide(count - left, bounds, middle, stop, counts)
 
 
 def _bounds(weights: Sequence[float]) -> tuple[int, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple, NoReturn, Self, cast
+from typing import Any, NamedTuple, NoReturn, Self
 
 from .._errors import UltarError
 from . import run, state
@@ -37,7 +39,7 @@ class Progress:
         """Begin anew."""
         self.start = start
         self._reached = Reached(start.epoch, 0, start.within)
-        self._counter: itertools.count[int] | None = None
+        self._counter: Iterator[int] | None = None
         self.started = False
         self.ended = False
         self.failed = False
@@ -46,18 +48,17 @@ class Progress:
         """What was delivered last."""
         self._reached = reached
 
-    def count(self) -> itertools.count[int]:
+    def count(self) -> Iterator[int]:
         """What counts steps from now on, as cheaply as can be."""
-        self._counter = itertools.count()
+        self._counter = iter(range(sys.maxsize))
         return self._counter
 
     @property
     def reached(self) -> Reached:
         if self._counter is None:
             return self._reached
-        # How a counter says where it stands, without going on.
-        _, (steps,) = cast("tuple[type, tuple[int]]", self._counter.__reduce__())
-        return Reached(self.start.epoch, steps, 0)
+        # How many are left says where it stands, without going on.
+        return Reached(self.start.epoch, sys.maxsize - operator.length_hint(self._counter), 0)
 
     def here(self, plan: Plan) -> Start:
         """Where one would go on that delivers the next element."""

@@ -24,6 +24,9 @@ FEW_ROWS = 16384
 """Rows that are read as one list rather than as a progression of their own; the next such list
 is begun while one is read."""
 
+_ALONE = 64
+"""Rows behind one that cannot be read which are read by themselves."""
+
 _log = logging.getLogger("ultar_dataloader")
 
 
@@ -190,6 +193,8 @@ def _one_ahead(
 def _skipping(dataset: Dataset, numbers: array[int]) -> Iterator[_native.LoadedRow | None]:
     """Rows, with None for each that cannot be read, so that places stay what they are."""
     strict = dataset._with_options({"on_error": "raise"})
+    # A store is better asked for many.
+    alone = 0 if dataset._store.has_urls else _ALONE
     at = 0
     while at < len(numbers):
         try:
@@ -200,12 +205,16 @@ def _skipping(dataset: Dataset, numbers: array[int]) -> Iterator[_native.LoadedR
             pass
         else:
             return
-        # A pipeline ends with an error. Which row it is about is known when this one is read.
-        number, at = numbers[at], at + 1
-        try:
-            row = next(strict._pipeline(array("Q", [number])))
-        except ReadError as error:
-            _log.warning("row skipped: %s", error)
-            yield None
-        else:
-            yield row
+        # A pipeline ends with an error. Which row it is about is known when this one is read, and
+        # others of its shard are likely as bad: to begin a pipeline for each would take long.
+        bad = at
+        while at < len(numbers) and at <= bad + alone:
+            number, at = numbers[at], at + 1
+            try:
+                row = strict._few(array("Q", [number]))[0]
+            except ReadError as error:
+                _log.warning("row skipped: %s", error)
+                bad = at - 1
+                yield None
+            else:
+                yield row

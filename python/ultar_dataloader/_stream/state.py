@@ -81,7 +81,7 @@ def unpack(plan: Plan, fingerprint: str, state: Mapping[str, Any]) -> Start:
                     number, workers, *plan.worker
                 )
             )
-        whole("the last number of worker", phase, 0, workers - 1)
+        whole("the last number of worker", phase, 0, max(workers, 1) - 1)
     return Start(epoch, position, within, phase)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from .._errors import ReadError
 from .._native import LoadedRow
+from .._records import DECODED_MIN
 from .._stores import StoreError, Stores, is_url
 
 READ_BYTES = 256 * 1024
@@ -131,7 +132,7 @@ def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float, stores: St
     """The plan for the rows of a dry loader: as many as the bounds allow, but at least one.
 
     Raises:
-        ValueError: There are no rows, or they have nothing from files.
+        ValueError: There are no rows, or they have nothing from files, or what is decoded.
     """
     plan = Plan(stores=stores)
     deadline = time.perf_counter() + seconds
@@ -141,6 +142,8 @@ def plan_of(dry: Iterable[LoadedRow], bytes_max: int, seconds: float, stores: St
     for row in rows:
         for path, offset, size in row.sources():
             total += size
+            if offset >= DECODED_MIN:
+                raise ValueError(f"{path}: its rows are decoded, so no bare reads give the same")
             if path:
                 file = plan.files.setdefault(path, len(plan.files))
                 how = (STORE_GAP_BYTES, STORE_READ_BYTES) if is_url(path) else (GAP_BYTES, READ_BYTES)
