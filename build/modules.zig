@@ -53,6 +53,9 @@ fn module(b: *std.Build, root: []const u8, target: std.Build.ResolvedTarget, mod
         // LuaJIT raises errors by unwinding through our frames. Without tables
         // an ordinary Lua error ends the process.
         .unwind_tables = .sync,
+        // Else the linker takes Zig's own runtime for the probes, and with it its `memcpy`
+        // and `memset`, which are slower than those of the C library.
+        .stack_check = if (mode == .Debug) null else false,
     });
     const options = b.addOptions();
     options.addOption([]const u8, "version", version);

@@ -74,6 +74,13 @@ def test_threads_have_no_memory_of_the_extension() -> None:
     assert sum(bytes_of for kind, _, bytes_of in headers if kind == 7) < 256  # PT_TLS, p_memsz.
 
 
+def test_bytes_are_copied_by_the_c_library() -> None:
+    """Zig's own functions take their places where any of its runtime is linked, and are slower."""
+    elf = Path(_native.__file__).read_bytes()
+    for name in (b"memcpy", b"memset", b"memmove"):
+        assert b"\0" + name + b"\0" in elf, "it is not among the symbols that are looked up"
+
+
 def test_each_iter_is_a_fresh_epoch() -> None:
     loader = ultar.DataLoader(COUNTING, {"count": 5})
     assert numbers(loader) == numbers(loader) == [1, 2, 3, 4, 5]

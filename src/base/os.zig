@@ -130,10 +130,12 @@ pub fn writeAll(fd: fd_t, bytes: []const u8) Result(void) {
     return .{ .ok = {} };
 }
 
+pub const Mtime = struct { s: i64, ns: u32 };
+
 pub const Stat = struct {
     kind: Kind,
     size: u64,
-    mtime_ns: i128,
+    mtime: Mtime,
     /// Offsets, sizes and memory of direct reads are multiples of this; 0 where
     /// there are none.
     direct_alignment: u32,
@@ -154,7 +156,7 @@ pub fn fstat(fd: fd_t) Result(Stat) {
                 else => .other,
             },
             .size = raw.size,
-            .mtime_ns = @as(i128, raw.mtime.sec) * std.time.ns_per_s + raw.mtime.nsec,
+            .mtime = .{ .s = raw.mtime.sec, .ns = raw.mtime.nsec },
             // Before Linux 6.1 nobody says; 4096 suits every disk.
             .direct_alignment = if (raw.mask.DIOALIGN) @max(raw.dio_mem_align, raw.dio_offset_align) else 4096,
         },

@@ -47,10 +47,10 @@ pub fn close(input: *Input) void {
 }
 
 /// What changes when somebody writes to it. Reads of objects are all of one version.
-pub fn modified(input: *const Input) ?struct { u64, i128 } {
+pub fn modified(input: *const Input) ?struct { u64, os.Mtime } {
     return switch (input.bytes) {
         .file => |fd| switch (os.fstat(fd)) {
-            .ok => |stat| .{ stat.size, stat.mtime_ns },
+            .ok => |stat| .{ stat.size, stat.mtime },
             .err => null,
         },
         .object => null,
