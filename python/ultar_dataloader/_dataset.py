@@ -7,7 +7,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, TypedDict, overload
 
 from . import _loader, _native, _paths
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _FEW = 8
 """Rows that are sooner read one by one than by a thread that has to be started."""
-_SHARE = 1024
-"""Rows from which on one more thread is worth its start."""
+_PIECE = 512
+"""Rows from which on one more thread is worth its start; such threads take turns with so many."""
 _READERS = 4
 """Threads that read at once for a caller who waits, unless there are options that say how many."""
 
@@ -153,10 +153,16 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         rows = self._rows_at(indices)
         if len(rows) <= _FEW and self._options["on_error"] == "raise":
             return self._few(rows)
-        pipelines = self._pipelines(rows)
+        shares = self._shares(len(rows))
+        if shares == 1:
+            return list(self._pipeline(rows))
+        pieces = [rows[begin : begin + _PIECE] for begin in range(0, len(rows), _PIECE)]
+        threads: int = self._options["threads"] // shares
+        pipelines = [self._pipeline(sum(pieces[i::shares], array("Q")), threads=threads) for i in range(shares)]
         for pipeline in pipelines[1:]:
             pipeline.start()
-        return list(chain.from_iterable(pipelines))
+        turns = zip(cycle(pipelines), pieces, strict=False)
+        return list(chain.from_iterable(islice(pipeline, len(piece)) for pipeline, piece in turns))
 
     def select(self, keys: Iterable[str]) -> Self:
         """The same rows with these entries only; what a row does not have is absent from it.
@@ -269,18 +275,12 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
         view._rows = rows
         return view
 
-    def _pipelines(self, rows: array[int]) -> list[_native.Pipeline]:
-        """Of the rows in order, for threads that read at the same time while their caller waits."""
-        threads: int = self._options["threads"]
-        allowed = threads or min(len(os.sched_getaffinity(0)), _READERS)
-        # Of those who fetch or decode, one thread asks for many at once as well.
-        shares = 1 if self._store.is_fetched else max(1, min(allowed, len(rows) // _SHARE))
-        if shares == 1:
-            return [self._pipeline(rows)]
-        size = -(-len(rows) // shares)
-        return [
-            self._pipeline(rows[begin : begin + size], threads=threads // shares) for begin in range(0, len(rows), size)
-        ]
+    def _shares(self, count: int) -> int:
+        """How many threads read so many rows at the same time, while their caller waits."""
+        if self._options["on_error"] == "skip" or self._store.has_urls:
+            return 1  # As a piece may then have less rows than were asked for; and one thread asks stores for many.
+        allowed: int = self._options["threads"] or min(len(os.sched_getaffinity(0)), _READERS)
+        return max(1, min(allowed, count // _PIECE))
 
     def _few(self, rows: array[int]) -> list[_native.LoadedRow]:
         """Rows, none of which may be left out, without reading ahead."""

@@ -259,9 +259,14 @@ from ultar_dataloader import LoadIt
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
 
+def target(number):
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except FileNotFoundError:
+        return ""  # Closed meanwhile.
+
 def opened():
-    links = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
-    return sum(os.readlink(one).endswith(".tar") for one in links if os.path.islink(one))
+    return sum(target(one).endswith(".tar") for one in os.listdir("/proc/self/fd"))
 
 root = sys.argv[1]
 with LoadIt(lambda: ([i] for i in range(60)), root, 1) as loader:
