@@ -158,7 +158,10 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
             return list(self._pipeline(rows))
         pieces = [rows[begin : begin + _PIECE] for begin in range(0, len(rows), _PIECE)]
         threads: int = self._options["threads"] // shares
-        pipelines = [self._pipeline(sum(pieces[i::shares], array("Q")), threads=threads) for i in range(shares)]
+        parts = [array("Q") for _ in range(shares)]
+        for piece, part in zip(pieces, cycle(parts), strict=False):
+            part.extend(piece)
+        pipelines = [self._pipeline(part, threads=threads) for part in parts]
         for pipeline in pipelines[1:]:
             pipeline.start()
         turns = zip(cycle(pipelines), pieces, strict=False)
@@ -277,10 +280,10 @@ class Dataset(Streamable, Sequence[_native.LoadedRow]):
 
     def _shares(self, count: int) -> int:
         """How many threads read so many rows at the same time, while their caller waits."""
-        if self._options["on_error"] == "skip" or self._store.has_urls:
+        if count < 2 * _PIECE or self._options["on_error"] == "skip" or self._store.has_urls:
             return 1  # As a piece may then have less rows than were asked for; and one thread asks stores for many.
         allowed: int = self._options["threads"] or min(len(os.sched_getaffinity(0)), _READERS)
-        return max(1, min(allowed, count // _PIECE))
+        return min(allowed, count // _PIECE)
 
     def _few(self, rows: array[int]) -> list[_native.LoadedRow]:
         """Rows, none of which may be left out, without reading ahead."""

@@ -72,8 +72,7 @@ pub fn acquire(pool: *BufferPool, size: usize) error{OutOfMemory}!Buffer {
 pub fn release(pool: *BufferPool, buffer: Buffer) void {
     _ = pool.used_bytes.fetchSub(buffer.len, .monotonic);
     fork_lock.lock();
-    const slab = pool.slabs.get(Slab.baseOf(buffer.ptr)).?;
-    const piece = slab.pieceAt(buffer.ptr);
+    const slab, const piece = pool.find(buffer.ptr);
     if (pool.free_bytes + buffer.len > pool.free_bytes_max) return pool.giveUp(slab, piece);
     defer fork_lock.unlock();
     slab.warm.set(piece);
@@ -105,8 +104,7 @@ pub fn keep(pool: *BufferPool, bytes: usize) void {
 fn giveUpExcess(pool: *BufferPool, class: usize) bool {
     fork_lock.lock();
     if (pool.free_bytes > pool.free_bytes_max) if (pool.warm[class].last) |node| {
-        const slab = pool.slabs.get(Slab.baseOf(@ptrCast(node))).?;
-        const piece = slab.pieceAt(@ptrCast(node));
+        const slab, const piece = pool.find(node);
         pool.unlinkWarm(slab, piece);
         pool.giveUp(slab, piece);
         return true;
@@ -115,12 +113,17 @@ fn giveUpExcess(pool: *BufferPool, class: usize) bool {
     return false;
 }
 
+/// The piece that begins at an address, which is one of ours.
+fn find(pool: *const BufferPool, address: *const anyopaque) struct { *Slab, usize } {
+    const slab = pool.slabs.get(Slab.baseOf(address)).?;
+    return .{ slab, slab.pieceAt(address) };
+}
+
 fn takeFree(pool: *BufferPool, class: u6) ?Buffer {
     fork_lock.lock();
     defer fork_lock.unlock();
     if (pool.warm[class].first) |node| {
-        const slab = pool.slabs.get(Slab.baseOf(@ptrCast(node))).?;
-        const piece = slab.pieceAt(@ptrCast(node));
+        const slab, const piece = pool.find(node);
         pool.unlinkWarm(slab, piece);
         return slab.bytes(piece);
     }

@@ -97,8 +97,3 @@ class Plan:
         """How many calls of functions may be made at once: what the most careful stage says."""
         named = [stage.calls for stage in (*self.stages, *self.after) if isinstance(stage.calls, int)]
         return min(named, default=self.calls_max or "auto")
-
-    @property
-    def changes_counts(self) -> bool:
-        """Whether a place may give none or several elements."""
-        return any(stage.kind != "map" for stage in self.stages)

@@ -10,6 +10,7 @@ from .. import _index, _native, _paths
 from .._errors import IndexFormatError, ReadError, WriteError
 from .._fetching import Fetching
 from .._stores import is_url
+from . import _names
 
 if TYPE_CHECKING:
     from .._index import IndexProgress, IndexSummary
@@ -24,11 +25,12 @@ def each(
     jobs: int | None,
     on_error: Literal["raise", "skip"],
     progress: bool | Callable[[IndexProgress], object],
+    side_of: Callable[[str], str] | None = None,
     plan: Callable[[list[str]], object] = list,
     fetching: Fetching | None = None,
 ) -> IndexSummary:
-    """Have `work` done for all shards, several at a time, as `index` does. Where there is no
-    `fetching`, shards must be local.
+    """Have `work` done for all shards, several at a time, as `index` does. No two may have the
+    same side file by `side_of`. Where there is no `fetching`, shards must be local.
     """
 
     def refuse_urls(paths: list[str]) -> None:
@@ -37,6 +39,8 @@ def each(
 
     def planned(paths: list[str]) -> None:
         refuse_urls(paths)
+        if side_of is not None:
+            distinct(paths, side_of)
         plan(paths)
 
     named = _paths.listed(shards)
@@ -71,6 +75,23 @@ def opened(path: str, *, force: bool = False) -> tuple[_native.Index, list[str]]
     """The index of a shard, built if need be, and the warnings of that."""
     summary = _index.index(path, force=force)
     return _native.Index(_index.index_path(path)), list(summary.warnings)
+
+
+def seen_by(
+    reader: str, rule: _names.Rule, path: str, side: str
+) -> tuple[_native.Index, list[_names.Sample], list[str], list[str]]:
+    """The index of a tar, the samples that another loader sees in it, the names that it passes over, and warnings.
+
+    Raises:
+        ValueError: It is no tar.
+        WriteError: There is nothing to be seen, so `side` would be empty.
+    """
+    tars_only(path, reader)
+    index, warnings = opened(path)
+    samples, passed = _names.grouped(_names.members(index), rule)
+    if not samples:
+        raise unfit(side, f"{reader} sees no sample in {path}, as it passes over names such as {passed[0]!r}")
+    return index, samples, passed, warnings
 
 
 def counts(samples: int, sizes: Iterable[int], warnings: list[str]) -> IndexCounts:

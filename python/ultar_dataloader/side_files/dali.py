@@ -70,12 +70,8 @@ def write(
     """
 
     def work(path: str) -> IndexCounts:
-        _shards.tars_only(path, "DALI")
-        opened, warnings = _shards.opened(path)
-        samples, passed = _names.grouped(_names.members(opened), _names.dali)
         side = _side(path, folder)
-        if not samples:
-            raise _shards.unfit(side, f"DALI sees no sample in {path}, as it passes over names such as {passed[0]!r}")
+        _, samples, passed, warnings = _shards.seen_by("DALI", _names.dali, path, side)
         with _atomic.replacing(side) as file:
             file.write(b"v1.2 %d\n" % len(samples))
             for sample in samples:
@@ -90,7 +86,7 @@ def write(
         jobs=jobs,
         on_error=on_error,
         progress=progress,
-        plan=lambda paths: _shards.distinct(paths, lambda path: _side(path, folder)),
+        side_of=lambda path: _side(path, folder),
     )
 
 
@@ -144,7 +140,7 @@ def index(
         jobs=jobs,
         on_error=on_error,
         progress=progress,
-        plan=lambda paths: _shards.distinct(paths, lambda path: _side(path, folder)),
+        side_of=lambda path: _side(path, folder),
     )
 
 

@@ -53,14 +53,8 @@ def write(
     """
 
     def work(path: str) -> IndexCounts:
-        _shards.tars_only(path, "Energon")
-        opened, warnings = _shards.opened(path)
-        samples, passed = _names.grouped(_names.members(opened), _names.webdataset)
         side = _side(path, folder)
-        if not samples:
-            raise _shards.unfit(
-                side, f"Energon sees no sample in {path}, as it passes over names such as {passed[0]!r}"
-            )
+        opened, samples, passed, warnings = _shards.seen_by("Energon", _names.webdataset, path, side)
         offsets = _offsets(path, opened, samples)
         with _atomic.replacing(side) as file:
             file.write(offsets)
@@ -73,7 +67,7 @@ def write(
         jobs=jobs,
         on_error=on_error,
         progress=progress,
-        plan=lambda paths: _shards.distinct(paths, lambda path: _side(path, folder)),
+        side_of=lambda path: _side(path, folder),
     )
 
 
@@ -126,7 +120,7 @@ def index(
         jobs=jobs,
         on_error=on_error,
         progress=progress,
-        plan=lambda paths: _shards.distinct(paths, lambda path: _side(path, folder)),
+        side_of=lambda path: _side(path, folder),
     )
 
 

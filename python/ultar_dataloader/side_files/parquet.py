@@ -73,7 +73,7 @@ def write(
         jobs=jobs,
         on_error=on_error,
         progress=progress,
-        plan=lambda paths: _shards.distinct(paths, lambda path: _side(path, folder)),
+        side_of=lambda path: _side(path, folder),
     )
 
 
@@ -136,7 +136,7 @@ def index(
         jobs=jobs,
         on_error=on_error,
         progress=progress,
-        plan=lambda paths: _shards.distinct(paths, lambda path: _side(path, folder)),
+        side_of=lambda path: _side(path, folder),
     )
 
 
